@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Guests in QEMU and the Control Program that they run under, for scripts.
+
+    with ControlProgram() as cp, Guest(cp, "LINUX01", memory="512M") as guest:
+        guest.run("modprobe cmm")
+        cp.ctl("smsg", "LINUX01", "CMM", "SHRINK", "20000", user="VMRMSVM")
+"""
+import base64
+import io
+import os
+import pathlib
+import re
+import select
+import shutil
+import socket
+import stat
+import subprocess
+import tempfile
+import time
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+BUILD = TOP / "build"
+CP_BIN = BUILD / "cp" / "release"
+
+# What no kernel may say, whoever caused it.
+COMPLAINT = re.compile(
+    r"BUG:|WARNING:|Oops|Kernel panic|possible recursive locking|circular locking|"
+    r"inconsistent lock state|sleeping function called|unreferenced object|"
+    r"Unable to handle kernel|Unknown program exception|rcu_sched detected stalls|"
+    r"task .* blocked for more than|suspicious RCU usage|list_(add|del) corruption|"
+    r"ODEBUG:|rust_kernel: panicked")
+
+
+class GuestDied(Exception):
+    """The guest ended although it was still needed."""
+
+
+class GuestTimeout(Exception):
+    """The guest did not answer in time."""
+
+
+class Failed(Exception):
+    """A command in the guest, or of the operator, gave an unexpected status."""
+
+
+def megabytes(text):
+    """Bytes of a size such as 512M or 1G."""
+    match = re.fullmatch(r"(\d+)([MG])", text)
+    if not match:
+        raise ValueError(f"a memory size is a number and M or G, such as 512M, not '{text}'")
+    return int(match[1]) << {"M": 20, "G": 30}[match[2]]
+
+
+class Cpio:
+    """Writes a cpio archive (newc), which the kernel unpacks as its first file system."""
+
+    def __init__(self):
+        self.data = io.BytesIO()
+        self.inode = 0
+        self.folders = set()
+
+    def _entry(self, name, mode, content=b"", major=0, minor=0):
+        self.inode += 1
+        encoded = name.encode() + b"\0"
+        fields = (self.inode, mode, 0, 0, 1, 0, len(content), 0, 0, major, minor, len(encoded), 0)
+        self.data.write(b"070701" + b"".join(b"%08X" % field for field in fields) + encoded)
+        self.data.write(b"\0" * (-self.data.tell() % 4) + content)
+        self.data.write(b"\0" * (-self.data.tell() % 4))
+
+    def folder(self, name):
+        """Adds a folder and those above it, once."""
+        path = pathlib.PurePosixPath(name)
+        for part in [*reversed(path.parents), path]:
+            text = str(part)
+            if text not in (".", "/") and text not in self.folders:
+                self.folders.add(text)
+                self._entry(text, stat.S_IFDIR | 0o755)
+
+    def device(self, name, major, minor):
+        self._entry(name, stat.S_IFCHR | 0o600, b"", major, minor)
+
+    def add(self, source, name):
+        """Adds a file, or a folder with all that is in it, under a name."""
+        source = pathlib.Path(source)
+        name = name.strip("/")
+        if source.is_dir() and not source.is_symlink():
+            self.folder(name)
+            for child in sorted(source.iterdir()):
+                self.add(child, f"{name}/{child.name}" if name else child.name)
+            return
+        self.folder(str(pathlib.PurePosixPath(name).parent))
+        if source.is_symlink():
+            self._entry(name, stat.S_IFLNK | 0o777, os.readlink(source).encode())
+        else:
+            mode = stat.S_IFREG | (0o755 if os.access(source, os.X_OK) else 0o644)
+            self._entry(name, mode, source.read_bytes())
+
+    def finish(self):
+        self._entry("TRAILER!!!", 0)
+        return self.data.getvalue()
+
+
+class ControlProgram:
+    """A cpd of one's own in a folder of its own, or one that runs already."""
+
+    def __init__(self, path=None):
+        self.own = path is None
+        self.process = None
+        self.folder = None
+        self.socket = path
+
+    def __enter__(self):
+        if self.own:
+            self.folder = tempfile.mkdtemp(prefix="coopmem-")
+            self.socket = f"{self.folder}/cp.sock"
+            self.log = open(f"{self.folder}/cpd.log", "w+")
+            self.process = subprocess.Popen(
+                [CP_BIN / "cpd", "--socket", self.socket], stdout=self.log, stderr=self.log)
+            deadline = time.monotonic() + 20
+            while not os.path.exists(self.socket):
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise Failed(f"cpd did not start:\n{pathlib.Path(self.log.name).read_text()}")
+                time.sleep(0.02)
+        return self
+
+    def __exit__(self, *_):
+        if self.process:
+            self.process.terminate()
+            self.process.wait()
+            self.log.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def ctl(self, *words, user="OPERATOR", status=0):
+        """Issues an operator's command as a user ID; gives what CP answers."""
+        done = subprocess.run(
+            [CP_BIN / "cpctl", "--socket", self.socket, "--as", user, *map(str, words)],
+            capture_output=True, text=True)
+        text = done.stdout + done.stderr
+        if status is not None and done.returncode != status:
+            raise Failed(f"cpctl {' '.join(map(str, words))}: status {done.returncode}, "
+                         f"not {status}: {text.strip()}")
+        return text
+
+    def resident(self, guest):
+        """The pages of a guest that are in the host's memory."""
+        return int(self.ctl("resident", guest).split()[-1])
+
+
+class Guest:
+    """A guest that runs commands as root, one after the other."""
+
+    def __init__(self, cp, name="LINUX01", memory="512M", cpus=2, kernel="release",
+                 hypervisor="zvm", add=(), disks=(), append="", console=False, timeout=300):
+        self.cp, self.name, self.memory, self.cpus = cp, name, memory, cpus
+        self.kernel = BUILD / f"kernel-{kernel}"
+        self.hypervisor, self.add, self.disks = hypervisor, add, disks
+        self.append, self.console, self.timeout = append, console, timeout
+        self.buffer = b""
+        self.port = None
+        self.process = None
+
+    def _initramfs(self, path):
+        """The guest's first file system: programs, modules, selftests and what was asked for."""
+        cpio = Cpio()
+        cpio.add(BUILD / "userland", "/")
+        cpio.device("dev/console", 5, 1)
+        cpio.add(self.kernel / "lib" / "modules", "lib/modules")
+        cpio.add(self.kernel / "c", "lib/cmm-c")
+        if (self.kernel / "selftests").exists():
+            cpio.add(self.kernel / "selftests", "selftests")
+        for source, target in self.add:
+            cpio.add(source, target)
+        path.write_bytes(cpio.finish())
+
+    def _command(self):
+        words = [
+            BUILD / "qemu" / "qemu-system-s390x", "-L", BUILD / "qemu", "-nodefaults", "-no-reboot",
+            "-display", "none", "-cpu", "max", "-smp", str(self.cpus), "-m", self.memory,
+            "-object", f"memory-backend-memfd,id=ram0,size={self.memory},share=on",
+            "-M", "s390-ccw-virtio,accel=tcg,memory-backend=ram0",
+            "-kernel", self.kernel / "bzImage", "-initrd", self.folder / "initramfs",
+            "-append", f"console=ttysclp0 panic=-1 coopmem.name={self.name} "
+                       f"coopmem.run={'shell' if self.console else 'agent'} {self.append}",
+            "-device", "virtio-serial-ccw",
+            "-chardev", f"socket,id=agent,path={self.folder}/agent,server=on,wait=off",
+            "-device", "virtserialport,chardev=agent,nr=1",
+        ]
+        if self.console:
+            words += ["-chardev", "stdio,id=console,signal=off,mux=on", "-mon", "console"]
+        else:
+            words += ["-chardev", f"file,id=console,path={self.folder}/console"]
+        words += ["-device", "sclpconsole,chardev=console"]
+        library = CP_BIN / "libcp_guest.so"
+        if self.hypervisor == "zvm":
+            words += ["-device", f"zvm-cp,library={library},userid={self.name},socket={self.cp.socket}"]
+        elif self.hypervisor == "kvm":
+            words += ["-device", f"zvm-cp,library={library},userid={self.name},flavour=kvm"]
+        for number, image in enumerate(self.disks):
+            words += ["-drive", f"file={image},format=raw,if=none,id=disk{number},cache=writeback",
+                      "-device", f"virtio-blk-ccw,drive=disk{number},serial=disk{number}"]
+        return list(map(str, words))
+
+    def __enter__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"coopmem-{self.name}-"))
+        self._initramfs(self.folder / "initramfs")
+        if self.console:
+            self.process = subprocess.Popen(self._command())
+            return self
+        self.errors = open(self.folder / "qemu.log", "w+")
+        self.process = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL,
+                                        stdout=self.errors, stderr=self.errors)
+        try:
+            self._connect()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _connect(self):
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                self.port = socket.socket(socket.AF_UNIX)
+                self.port.connect(f"{self.folder}/agent")
+                break
+            except OSError:
+                self.port.close()
+                self._alive(deadline)
+                time.sleep(0.02)
+        self._line(deadline)
+
+    def _alive(self, deadline):
+        if self.process.poll() is not None:
+            raise GuestDied(f"guest {self.name} ended:\n{self.tail()}")
+        if time.monotonic() > deadline:
+            raise GuestTimeout(f"guest {self.name} does not answer:\n{self.tail()}")
+
+    def _line(self, deadline):
+        """The agent's next line."""
+        while b"\n" not in self.buffer:
+            if select.select([self.port], [], [], 0.2)[0]:
+                data = self.port.recv(65536)
+                if not data:
+                    self.process.wait(10)
+                    self._alive(0)
+                self.buffer += data
+            else:
+                self._alive(deadline)
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        return line.decode(errors="replace").rstrip("\r")
+
+    def stream(self, command, output, timeout=None):
+        """Runs a command, writes its output as it comes, gives its status."""
+        deadline = time.monotonic() + (timeout or self.timeout)
+        self.port.sendall(base64.b64encode(command.encode()) + b"\n")
+        while True:
+            line = self._line(deadline)
+            if line.startswith("s "):
+                return int(line[2:])
+            if line.startswith("o "):
+                output(line[2:] + "\n")
+
+    def run(self, command, status=0, timeout=None):
+        """Runs a command; gives its output; another status than expected is an error."""
+        text = []
+        got = self.stream(command, text.append, timeout)
+        if status is not None and got != status:
+            raise Failed(f"{self.name}: {command}: status {got}, not {status}:\n{''.join(text)}")
+        return "".join(text).rstrip("\n")
+
+    def sysctl(self, name, value=None):
+        """Reads or writes one of the balloon's files."""
+        if value is None:
+            return self.run(f"cat /proc/sys/vm/{name}")
+        return self.run(f"echo {value} >/proc/sys/vm/{name}")
+
+    def wait_for(self, command, wanted, timeout=60):
+        """Waits until a command prints what is wanted."""
+        deadline = time.monotonic() + timeout
+        while (got := self.run(command)) != wanted:
+            if time.monotonic() > deadline:
+                raise Failed(f"{self.name}: {command} prints '{got}', not '{wanted}'")
+            time.sleep(0.1)
+        return got
+
+    def console_text(self):
+        path = self.folder / "console"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def complaints(self):
+        """Lines of the console that no kernel may print."""
+        return [line for line in self.console_text().splitlines() if COMPLAINT.search(line)]
+
+    def tail(self, lines=30):
+        text = self.console_text().splitlines()[-lines:]
+        errors = (self.folder / "qemu.log").read_text(errors="replace").splitlines()[-5:]
+        return "\n".join(f"    | {line}" for line in text + errors)
+
+    def __exit__(self, *_):
+        if self.port:
+            self.port.close()
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if keep := os.environ.get("COOPMEM_KEEP"):
+            shutil.copytree(self.folder, f"{keep}/{self.name}", dirs_exist_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)

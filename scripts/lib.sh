@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0
+# What the shell scripts share: where things are, and how long work is shown.
+# shellcheck shell=bash
+
+set -euo pipefail
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BUILD=$TOP/build
+LOGS=$BUILD/log
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/coopmem
+DOWNLOADS=$CACHE/downloads
+BINDGEN_VERSION=0.72.1
+MESON_VERSION=1.8.2
+# Debian's own toolchain, whatever else is installed for this user.
+export PATH=$CACHE/bindgen-$BINDGEN_VERSION/bin:/usr/bin:/bin:/usr/sbin:/sbin
+export LIBCLANG_PATH=/usr/lib/llvm-22/lib
+export LC_ALL=C.UTF-8
+unset RUSTUP_TOOLCHAIN RUSTFLAGS RUSTC CARGO MAKEFLAGS MFLAGS MAKELEVEL
+mkdir -p "$LOGS" "$DOWNLOADS"
+
+die() {
+	printf 'coopmem: %s\n' "$*" >&2
+	exit 1
+}
+
+# One line for each piece of long work: what it is, how long it takes, where its
+# log is. On a terminal the elapsed time runs; elsewhere a line a minute tells.
+stage() {
+	local title=$1 log=$LOGS/$2.log start=$SECONDS status=0 pid shown=0
+	shift 2
+	"$@" >"$log" 2>&1 </dev/null &
+	pid=$!
+	# shellcheck disable=SC2064
+	trap "kill $pid 2>/dev/null; exit 130" INT TERM
+	while kill -0 "$pid" 2>/dev/null; do
+		local now=$((SECONDS - start))
+		if [ -t 1 ]; then
+			printf '\r  %-44s %3d:%02d   %s' "$title" $((now / 60)) $((now % 60)) "${log#"$TOP"/}"
+		elif [ $((now / 60)) -gt $shown ]; then
+			shown=$((now / 60))
+			printf '  %-44s %3d min, log %s\n' "$title" $shown "${log#"$TOP"/}"
+		fi
+		sleep 0.5
+	done
+	wait "$pid" || status=$?
+	trap - INT TERM
+	local took=$((SECONDS - start))
+	[ -t 1 ] && printf '\r'
+	if [ $status -ne 0 ]; then
+		printf '  %-44s FAILED after %d:%02d, log %s\n' "$title" $((took / 60)) $((took % 60)) "${log#"$TOP"/}"
+		tail -n 15 "$log" | sed 's/^/    | /'
+		if [ "$(df --output=avail -k "$BUILD" | tail -1)" -lt 100000 ] ||
+		   [ "$(df --output=avail -k "$CACHE" | tail -1)" -lt 100000 ]; then
+			die "the disk is full"
+		fi
+		exit 1
+	fi
+	printf '  %-44s done %3d:%02d   %s\n' "$title" $((took / 60)) $((took % 60)) "${log#"$TOP"/}"
+}
+
+# A short key for what is on standard input and in the named files and folders.
+key() {
+	{
+		cat
+		local path
+		for path in "$@"; do
+			[ -e "$path" ] || continue
+			find "$path" -type f ! -path '*/__pycache__/*' -print0 | sort -z |
+				while IFS= read -r -d '' file; do
+					printf '%s ' "${file#"$TOP"/}"
+					sha256sum <"$file"
+				done
+		done
+	} | sha256sum | cut -c1-16
+}
+
+# Runs a command with the rights to install packages.
+as_root() {
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	else
+		sudo "$@"
+	fi
+}
