@@ -1,3 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The protocol between guests, cpd and cpctl.
+//! The protocol between guests, `cpd` and `cpctl`.
+//!
+//! Messages are postcard-encoded and travel over `AF_UNIX` `SOCK_SEQPACKET`: one packet is one message. The client
+//! speaks first and says a [`Hello`]; `cpd` answers with a [`Welcome`]. What follows depends on the [`Role`]:
+//!
+//! | role | then |
+//! |---|---|
+//! | [`Role::Guest`] | only [`Event`]s, from `cpd`; closing the connection logs the guest off |
+//! | [`Role::Cpu`] | [`Request`] and [`Reply`] in turn; one connection a virtual CPU |
+//! | [`Role::Operator`] | [`Request`] and [`Reply`] in turn |
+//!
+//! Nothing that arrives is believed: lengths are limited, every decoding error is a [`ProtoError`].
+
+mod connection;
+pub mod counters;
+mod error;
+mod frame;
+mod socket;
+mod wire;
+
+pub use connection::{Connection, CpuConnection, GuestConnection};
+pub use error::ProtoError;
+pub use frame::{MAX_MESSAGE, decode, encode};
+pub use socket::{Listener, Socket};
+pub use wire::{
+    Accounting, Event, Hello, Iucv, MAX_COMMAND, PROTOCOL_VERSION, Plist, Reply, Request, Response,
+    Role, Session, Welcome,
+};

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The counters of a guest: a page that its library writes and that `cpd` reads, both without asking the other.
+//!
+//! The page is an array of native-endian 64-bit words, at the indexes of [`Counter`]. A counter is written with one
+//! aligned 64-bit store, so that a reader never sees half of it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The size of the memfd, in bytes.
+pub const COUNTERS_BYTES: usize = 4096;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// What is counted. The discriminant is the index in the page.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Counter { $($(#[$doc])* $variant,)* }
+
+        impl Counter {
+            /// All of them, in the order of the page.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name by which `cpctl counters` shows it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// DIAGNOSE X'08' executed.
+    Diag8Calls = "diag08_calls",
+    /// DIAGNOSE X'0C' executed.
+    Diag0cCalls = "diag0c_calls",
+    /// DIAGNOSE X'10' executed, whatever its outcome.
+    Diag10Calls = "diag10_calls",
+    /// Pages given back to the host by DIAGNOSE X'10'.
+    PagesReleased = "pages_released",
+    /// DIAGNOSE X'10' that ended in a program interruption.
+    Diag10Errors = "diag10_errors",
+    /// DIAGNOSE X'64' executed.
+    Diag64Calls = "diag64_calls",
+    /// DIAGNOSE X'DC' executed.
+    DiagDcCalls = "diagdc_calls",
+    /// DIAGNOSE X'2FC' executed.
+    Diag2fcCalls = "diag2fc_calls",
+    /// DIAGNOSE with a code that CP does not know.
+    DiagUnknown = "diag_unknown",
+    /// IUCV instructions executed.
+    IucvCalls = "iucv_calls",
+    /// IUCV interrupts that became pending.
+    IucvInterruptsQueued = "iucv_interrupts_queued",
+    /// IUCV interrupts that a CPU took.
+    IucvInterrupts = "iucv_interrupts",
+    /// IUCV interrupts retracted before a CPU took them.
+    IucvInterruptsRetracted = "iucv_interrupts_retracted",
+    /// System resets.
+    Resets = "resets",
+    /// ESSA instructions executed.
+    EssaCalls = "essa_calls",
+}
+
+const WORDS: usize = COUNTERS_BYTES / size_of::<u64>();
+
+/// The page, as the guest's library maps it.
+#[repr(C, align(4096))]
+#[derive(Debug)]
+pub struct CountersPage([AtomicU64; WORDS]);
+
+impl CountersPage {
+    /// A page of zeroes, for tests and for a library whose memfd is not mapped yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; WORDS])
+    }
+
+    /// Counts `n` more.
+    pub fn add(&self, counter: Counter, n: u64) {
+        self.0[counter as usize].fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The value of a counter.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize].load(Ordering::Relaxed)
+    }
+}
+
+impl Default for CountersPage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Takes the counters out of a copy of the page; those beyond its end are 0.
+#[must_use]
+pub fn read(page: &[u8]) -> Vec<(Counter, u64)> {
+    let (words, _) = page.as_chunks();
+    let words = words
+        .iter()
+        .map(|&word| u64::from_ne_bytes(word))
+        .chain(std::iter::repeat(0));
+    Counter::ALL.iter().copied().zip(words).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_a_page_and_holds_all() {
+        assert_eq!(size_of::<CountersPage>(), COUNTERS_BYTES);
+        assert!(Counter::ALL.len() <= WORDS);
+        assert!(
+            Counter::ALL
+                .iter()
+                .enumerate()
+                .all(|(index, &counter)| counter as usize == index)
+        );
+    }
+
+    #[test]
+    fn what_is_counted_is_read() {
+        let page = CountersPage::new();
+        page.add(Counter::Diag10Calls, 1);
+        page.add(Counter::PagesReleased, 512);
+        let copy: Vec<u8> = page
+            .0
+            .iter()
+            .flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes())
+            .collect();
+        let read = read(&copy);
+        assert_eq!(read.len(), Counter::ALL.len());
+        for (counter, value) in read {
+            assert_eq!(value, page.get(counter), "{}", counter.name());
+        }
+        assert_eq!(page.get(Counter::PagesReleased), 512);
+    }
+
+    #[test]
+    fn a_short_page_reads_as_zero() {
+        assert!(read(&[1, 2, 3]).iter().all(|&(_, value)| value == 0));
+    }
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The messages.
+
+use std::fmt;
+
+use cp_core::UserId;
+use serde::{Deserialize, Serialize};
+
+/// Changes with every change of a message. The sides of a connection must be of the same version.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The length of the longest command line, in characters: what DIAGNOSE X'08' takes.
+pub const MAX_COMMAND: usize = 240;
+
+/// The first message on a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`PROTOCOL_VERSION`] of the client. Stays the first field in all versions.
+    pub version: u32,
+    /// Who is calling.
+    pub role: Role,
+}
+
+impl Hello {
+    /// A hello in this version of the protocol.
+    #[must_use]
+    pub fn new(role: Role) -> Self {
+        Self {
+            version: PROTOCOL_VERSION,
+            role,
+        }
+    }
+}
+
+/// Who is calling. User IDs are plain text here: `cpd` checks them, and says what is wrong with them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// A virtual machine, which logs on. Comes with two file descriptors: the memfd that holds all of the guest's
+    /// storage from address 0 on, and the memfd of its [`crate::counters::CountersPage`].
+    Guest {
+        /// The user ID to log on.
+        user_id: String,
+        /// The size of the guest's storage.
+        storage_bytes: u64,
+        /// The number of its virtual CPUs.
+        cpus: u32,
+    },
+    /// A virtual CPU of a guest that has logged on.
+    Cpu {
+        /// What [`Welcome::Accepted`] gave to the guest.
+        session: Session,
+        /// The address of the CPU.
+        cpu: u32,
+    },
+    /// The operator's console.
+    Operator {
+        /// The user ID in whose name commands are issued; it need not be logged on.
+        user_id: String,
+    },
+}
+
+/// Proves that a virtual CPU belongs to a guest. Random, and known to that guest only.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Session(pub [u8; 16]);
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Session(..)")
+    }
+}
+
+/// `cpd`'s answer to a [`Hello`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Welcome {
+    /// Come in.
+    Accepted {
+        /// The name of the system (`COOPMEM`).
+        system: String,
+        /// For the guest's virtual CPUs; means nothing to others.
+        session: Session,
+    },
+    /// Stay out; the connection is closed.
+    Refused {
+        /// Why, in one line.
+        reason: String,
+    },
+}
+
+/// What virtual CPUs and operators ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// CP commands: one, or several separated by `'\n'`, at most [`MAX_COMMAND`] characters. Answered by [`Reply::Command`].
+    Command {
+        /// The text; characters beyond U+00FF have no place in EBCDIC and are refused.
+        text: String,
+    },
+    /// The IUCV instruction; only from a virtual CPU. Answered by [`Reply::Iucv`] or [`Reply::Program`].
+    Iucv {
+        /// General register 0: the function code.
+        function: u64,
+        /// The parameter list.
+        plist: Plist,
+    },
+    /// The accounting records of one guest, or of all that the caller may see. Answered by [`Reply::Accounting`].
+    Accounting {
+        /// Whose; `None` for all.
+        user_id: Option<UserId>,
+    },
+    /// The counters of one guest; only from an operator. Answered by [`Reply::Counters`].
+    Counters {
+        /// Whose.
+        user_id: UserId,
+    },
+    /// The virtual machine was reset: its IUCV paths and settings are gone. Only from a virtual CPU. Answered by [`Reply::Done`].
+    Reset,
+}
+
+/// The answers to [`Request`]s.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// To [`Request::Command`].
+    Command(Response),
+    /// To [`Request::Iucv`]: the instruction was executed.
+    Iucv(Iucv),
+    /// To [`Request::Iucv`]: the instruction ended in this program interruption.
+    Program {
+        /// The program interruption code.
+        code: u16,
+    },
+    /// To [`Request::Accounting`].
+    Accounting(Vec<Accounting>),
+    /// To [`Request::Counters`]: name and value of each counter.
+    Counters(Vec<(String, u64)>),
+    /// The request was carried out.
+    Done,
+    /// The request was not carried out.
+    Failed {
+        /// Why, in one line.
+        reason: String,
+    },
+}
+
+/// CP's response to a command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Response {
+    /// CP's return code: 0, or the number of the error message of the last command that failed.
+    pub rc: u32,
+    /// The lines, without line ends.
+    pub lines: Vec<String>,
+}
+
+/// The outcome of an IUCV instruction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Iucv {
+    /// The condition code, 0 to 3.
+    pub cc: u8,
+    /// The parameter list to store, if it changed.
+    pub plist: Option<Plist>,
+    /// General registers 0 and 1, if they change.
+    pub registers: Option<[u64; 2]>,
+}
+
+/// 40 bytes: an IUCV parameter list or interrupt buffer, as the guest sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "[[u8; 8]; 5]", into = "[[u8; 8]; 5]")]
+pub struct Plist(pub [u8; 40]);
+
+impl From<[[u8; 8]; 5]> for Plist {
+    fn from(words: [[u8; 8]; 5]) -> Self {
+        let mut bytes = [0; 40];
+        bytes.copy_from_slice(words.as_flattened());
+        Self(bytes)
+    }
+}
+
+impl From<Plist> for [[u8; 8]; 5] {
+    fn from(plist: Plist) -> Self {
+        std::array::from_fn(|word| std::array::from_fn(|byte| plist.0[8 * word + byte]))
+    }
+}
+
+impl fmt::Debug for Plist {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Plist(")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        f.write_str(")")
+    }
+}
+
+/// What a guest uses: the source of DIAGNOSE X'2FC'.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accounting {
+    /// Who.
+    pub user_id: UserId,
+    /// Its storage, in KiB.
+    pub storage_kib: u64,
+    /// How much of it is resident in the host, in KiB.
+    pub resident_kib: u64,
+    /// The CPU time its process has used, in microseconds.
+    pub cpu_time_us: u64,
+    /// The time since it logged on, in microseconds.
+    pub elapsed_us: u64,
+    /// The number of its virtual CPUs.
+    pub cpus: u32,
+    /// The number of the host's CPUs.
+    pub host_cpus: u32,
+}
+
+/// What `cpd` tells a guest on its own account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// An IUCV external interrupt becomes pending.
+    Interrupt {
+        /// Names it in [`Event::Retract`]. Ascending.
+        id: u64,
+        /// What is stored in the interrupt buffer of the CPU that takes it.
+        buffer: Plist,
+    },
+    /// That interrupt is no longer pending, if it has not been taken yet: its message was received or purged, or its path severed.
+    Retract {
+        /// Of the [`Event::Interrupt`].
+        id: u64,
+    },
+    /// A line for the guest's console.
+    Console {
+        /// The line, without line end.
+        text: String,
+    },
+    /// The guest has been logged off; the connection is closed after this.
+    Logoff {
+        /// Why, in one line.
+        reason: String,
+    },
+}

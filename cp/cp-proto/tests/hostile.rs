@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whatever bytes arrive, decoding ends in a message or an error, and a message survives the way there and back.
+
+use cp_proto::{
+    Event, Hello, MAX_MESSAGE, Plist, Reply, Request, Response, Role, Session, Welcome, decode,
+    encode,
+};
+use proptest::prelude::*;
+
+fn texts() -> impl Strategy<Value = String> {
+    "[ -~]{0,80}"
+}
+
+fn plists() -> impl Strategy<Value = Plist> {
+    any::<[[u8; 8]; 5]>().prop_map(Plist::from)
+}
+
+fn hellos() -> impl Strategy<Value = Hello> {
+    prop_oneof![
+        (texts(), any::<u64>(), any::<u32>()).prop_map(|(user_id, storage_bytes, cpus)| {
+            Role::Guest {
+                user_id,
+                storage_bytes,
+                cpus,
+            }
+        }),
+        (any::<[u8; 16]>(), any::<u32>()).prop_map(|(session, cpu)| Role::Cpu {
+            session: Session(session),
+            cpu
+        }),
+        texts().prop_map(|user_id| Role::Operator { user_id }),
+    ]
+    .prop_map(Hello::new)
+}
+
+fn requests() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        texts().prop_map(|text| Request::Command { text }),
+        (any::<u64>(), plists()).prop_map(|(function, plist)| Request::Iucv { function, plist }),
+        Just(Request::Accounting { user_id: None }),
+        Just(Request::Reset),
+    ]
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (any::<u64>(), plists()).prop_map(|(id, buffer)| Event::Interrupt { id, buffer }),
+        any::<u64>().prop_map(|id| Event::Retract { id }),
+        texts().prop_map(|text| Event::Console { text }),
+        texts().prop_map(|reason| Event::Logoff { reason }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn hostile_bytes_are_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+        let _ = decode::<Hello>(&bytes);
+        let _ = decode::<Welcome>(&bytes);
+        let _ = decode::<Request>(&bytes);
+        let _ = decode::<Reply>(&bytes);
+        let _ = decode::<Event>(&bytes);
+    }
+
+    #[test]
+    fn damaged_messages_are_no_panic(event in events(), request in requests(), at: usize, byte: u8, cut: usize) {
+        for bytes in [encode(&event)?, encode(&request)?] {
+            let mut damaged = bytes.clone();
+            damaged[at % bytes.len()] = byte;
+            let _ = decode::<Event>(&damaged);
+            let _ = decode::<Request>(&damaged);
+            let _ = decode::<Event>(&bytes[..cut % bytes.len()]);
+            let _ = decode::<Request>(&bytes[..cut % bytes.len()]);
+        }
+    }
+
+    #[test]
+    fn messages_round_trip(hello in hellos(), request in requests(), event in events()) {
+        prop_assert_eq!(decode::<Hello>(&encode(&hello)?)?, hello);
+        prop_assert_eq!(decode::<Request>(&encode(&request)?)?, request);
+        prop_assert_eq!(decode::<Event>(&encode(&event)?)?, event);
+    }
+
+    #[test]
+    fn nothing_may_follow_a_message(request in requests(), rest in proptest::collection::vec(any::<u8>(), 1..16)) {
+        let mut bytes = encode(&request)?;
+        bytes.extend(rest);
+        prop_assert!(decode::<Request>(&bytes).is_err());
+    }
+}
+
+#[test]
+fn the_largest_response_fits_and_a_larger_one_does_not() {
+    let response = |lines| {
+        Reply::Command(Response {
+            rc: 0,
+            lines: vec!["x".repeat(80); lines],
+        })
+    };
+    assert!(encode(&response(800)).is_ok());
+    assert!(encode(&response(MAX_MESSAGE / 80 + 1)).is_err());
+}
