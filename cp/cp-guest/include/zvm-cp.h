@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The interface between the device zvm-cp and the library that it loads
+ *
+ * The device is the mechanical half of a control program: it traps, reads and
+ * writes guest storage and delivers interruptions.  The library decides.  They
+ * are built apart, so everything that they share is in this file, and each
+ * table starts with the version and the size that its author knew.  A table of
+ * another version or size is refused, never guessed at.
+ *
+ * This file is kept in two places, with the device and with the library, and
+ * must be the same in both.
+ */
+#ifndef HW_S390X_ZVM_CP_H
+#define HW_S390X_ZVM_CP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define ZVM_CP_ABI_VERSION 1u
+
+/* Name of the data symbol, a struct zvm_cp_ops, that the library exports */
+#define ZVM_CP_OPS_SYMBOL "zvm_cp_ops"
+
+/* Longest message of zvm_cp_ops.open, with the terminating zero */
+#define ZVM_CP_ERROR_SIZE 256
+
+/* What the library returns besides a (positive) program interruption code */
+#define ZVM_CP_DONE 0
+/* Not a function of this control program: let the machine decide */
+#define ZVM_CP_UNKNOWN (-1)
+/* The control program is gone and zvm_cp_host.stop was called */
+#define ZVM_CP_STOPPED (-2)
+
+/* Values of zvm_cp_machine.flavour */
+#define ZVM_CP_FLAVOUR_ZVM 0u
+#define ZVM_CP_FLAVOUR_KVM 1u
+
+/*
+ * What the library may ask of the device.  It stays valid until close.
+ */
+struct zvm_cp_host {
+    uint32_t version;
+    uint32_t size;
+    void *opaque;
+
+    /*
+     * An interruption was queued, so has_irq may have become true for some
+     * CPU.  Any thread; does not block.
+     */
+    void (*inject)(void *opaque);
+    /* Show @text, one line of UTF-8, at the guest's console.  Any thread. */
+    void (*console)(void *opaque, const char *text);
+    /*
+     * End the virtual machine with a failure; @reason is the one line that
+     * the user sees.  Any thread; returns.
+     */
+    void (*stop)(void *opaque, const char *reason);
+
+    /*
+     * Copy from or to guest storage at the real address @real of @cpu, with
+     * prefixing.  0, or -1 if any byte lies outside of storage; then nothing
+     * was copied.  Only on the thread of @cpu.
+     */
+    int (*read)(void *opaque, uint32_t cpu, uint64_t real, void *buffer,
+                size_t length);
+    int (*write)(void *opaque, uint32_t cpu, uint64_t real,
+                 const void *buffer, size_t length);
+    /*
+     * Give the host its memory back for @length bytes of storage from the
+     * absolute address @address; they read as zero afterwards.  Both are
+     * multiples of 4096.  Prefix areas of CPUs are left out.  0, or -1 if
+     * that cannot be done now.  Any thread.
+     */
+    int (*discard)(void *opaque, uint64_t address, uint64_t length);
+};
+
+/* The virtual machine, as the device was configured */
+struct zvm_cp_machine {
+    uint32_t version;
+    uint32_t size;
+    uint32_t flavour;
+    /* CPU addresses are below this */
+    uint32_t cpus;
+    /* Bytes of storage, from absolute address 0 */
+    uint64_t storage;
+    /* File that holds the storage, or -1, and where in it address 0 is */
+    int32_t ram_fd;
+    uint32_t reserved;
+    uint64_t ram_offset;
+    /* As the user gave them; NULL if not given */
+    const char *user_id;
+    const char *socket;
+};
+
+/* How the guest shall see the machine; filled in by open */
+struct zvm_cp_identity {
+    /* Control program identifier of SYSIB 3.2.2; empty: stays as it is */
+    char cpi[17];
+    /* Name of the virtual machine in SYSIB 3.2.2 */
+    char name[9];
+    /* Version code of STORE CPU ID; 0: stays as it is */
+    uint8_t cpu_version;
+    /* Whether the guest has the IUCV instruction */
+    uint8_t iucv;
+};
+
+struct zvm_cp_irq {
+    /* Real address at which @buffer is to be stored */
+    uint64_t address;
+    uint8_t buffer[40];
+    /* More interruptions are queued, for whichever CPU */
+    uint8_t more;
+    uint8_t reserved[7];
+};
+
+/*
+ * The library.  None of the functions may unwind or throw.
+ */
+struct zvm_cp_ops {
+    uint32_t version;
+    uint32_t size;
+
+    /* NULL on failure, with a message of one line in @error */
+    void *(*open)(const struct zvm_cp_host *host,
+                  const struct zvm_cp_machine *machine,
+                  struct zvm_cp_identity *identity,
+                  char error[ZVM_CP_ERROR_SIZE]);
+    /* No other function runs or will be called */
+    void (*close)(void *cp);
+
+    /*
+     * DIAGNOSE @code and the IUCV instruction on @cpu, on its thread; may
+     * block.  @regs are its 16 general registers and may be changed.  *@cc is
+     * set if the condition code changes.
+     */
+    int (*diag)(void *cp, uint32_t cpu, uint32_t code, uint32_t r1,
+                uint32_t r3, uint64_t *regs, int *cc);
+    int (*iucv)(void *cp, uint32_t cpu, uint64_t plist, uint64_t *regs,
+                int *cc);
+
+    /*
+     * Can @cpu take an interruption of the control program, as far as that
+     * one knows?  Any thread; neither blocks nor locks.
+     */
+    bool (*has_irq)(void *cp, uint32_t cpu);
+    /* Take one; false if there is none (more).  Does not block for long. */
+    bool (*take_irq)(void *cp, uint32_t cpu, struct zvm_cp_irq *irq);
+
+    /* The virtual machine is reset; no CPU is running */
+    void (*reset)(void *cp);
+};
+
+#endif /* HW_S390X_ZVM_CP_H */
