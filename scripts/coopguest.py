@@ -162,7 +162,7 @@ class Guest:
     def _initramfs(self, path):
         """The guest's first file system: programs, modules, selftests and what was asked for."""
         cpio = Cpio()
-        cpio.add(BUILD / "userland", "/")
+        cpio.add((BUILD / "userland").resolve(), "/")
         cpio.device("dev/console", 5, 1)
         cpio.add(self.kernel / "lib" / "modules", "lib/modules")
         cpio.add(self.kernel / "c", "lib/cmm-c")
