@@ -4,6 +4,7 @@
 //!
 //! Nothing here knows QEMU, sockets, files or threads; all of it is tested without them.
 
+pub mod command;
 pub mod diag;
 pub mod ebcdic;
 pub mod iucv;

@@ -90,15 +90,17 @@ impl Socket {
     }
 
     fn send_bytes(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), ProtoError> {
-        // The alignment of the buffer may leave room for one more.
-        let allowed = fds.len() <= MAX_DESCRIPTORS;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() && !(allowed && control.push(SendAncillaryMessage::ScmRights(fds))) {
+        // Checked here, since the alignment of the buffer may leave room for one more.
+        if fds.len() > MAX_DESCRIPTORS {
             return Err(ProtoError::Descriptors {
                 want: MAX_DESCRIPTORS,
                 got: fds.len(),
             });
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() {
+            control.push(SendAncillaryMessage::ScmRights(fds));
         }
         let data = [IoSlice::new(bytes)];
         retry_on_intr(|| sendmsg(&self.0, &data, &mut control, SendFlags::NOSIGNAL))
