@@ -82,8 +82,19 @@ impl CpuConnection {
     }
 
     /// Executes the IUCV instruction; the inner error is a program interruption code.
-    pub fn iucv(&mut self, function: u64, plist: Plist) -> Result<Result<Iucv, u16>, ProtoError> {
-        match self.0.call(&Request::Iucv { function, plist })? {
+    ///
+    /// `oldest_pending`: see [`Request::Iucv`].
+    pub fn iucv(
+        &mut self,
+        function: u64,
+        plist: Plist,
+        oldest_pending: u64,
+    ) -> Result<Result<Iucv, u16>, ProtoError> {
+        match self.0.call(&Request::Iucv {
+            function,
+            plist,
+            oldest_pending,
+        })? {
             Reply::Iucv(outcome) => Ok(Ok(outcome)),
             Reply::Program { code } => Ok(Err(code)),
             Reply::Failed { reason } => Err(ProtoError::Refused(reason)),

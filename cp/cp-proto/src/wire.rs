@@ -101,6 +101,9 @@ pub enum Request {
         function: u64,
         /// The parameter list.
         plist: Plist,
+        /// All interrupts with smaller [`Event::Interrupt`] numbers have been taken or retracted: the number of the
+        /// oldest that is still pending, or one more than the last that arrived. 0 is always right, but late.
+        oldest_pending: u64,
     },
     /// The accounting records of one guest, or of all that the caller may see. Answered by [`Reply::Accounting`].
     Accounting {
@@ -155,10 +158,12 @@ pub struct Response {
 pub struct Iucv {
     /// The condition code, 0 to 3.
     pub cc: u8,
-    /// The parameter list to store, if it changed.
-    pub plist: Option<Plist>,
-    /// General registers 0 and 1, if they change.
-    pub registers: Option<[u64; 2]>,
+    /// The parameter list to store.
+    pub plist: Plist,
+    /// The new value of bits 32 to 63 of general register 0, if it changes.
+    pub r0: Option<u32>,
+    /// The new value of bits 32 to 63 of general register 1, if it changes.
+    pub r1: Option<u32>,
 }
 
 /// 40 bytes: an IUCV parameter list or interrupt buffer, as the guest sees it.
