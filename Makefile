@@ -1,4 +1,43 @@
 # SPDX-License-Identifier: GPL-2.0
-.PHONY: help
-help:
-	@echo "coopmem"
+# coopmem: `make help` lists what there is.
+
+STEP ?= cmm
+
+.DEFAULT_GOAL := help
+.PHONY: help setup qemu cp userland release debug all disk run check bench console patches check-fresh clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+setup: ## make this machine ready: packages, sources, tools
+	@scripts/setup
+
+qemu cp userland disk: setup
+	@scripts/build $@
+
+release debug: setup
+	@scripts/build kernel $@
+
+all: qemu cp userland release debug ## build everything
+
+run: qemu cp userland release disk ## build what is needed and show it work (STEP=cmm)
+	@scripts/demo $(STEP)
+
+console: qemu cp userland release ## a guest with a root shell in this terminal (its end: poweroff -f)
+	@scripts/guest console
+
+check: qemu cp userland release debug ## everything that must hold: N passed, N failed
+	@scripts/check $(PART)
+
+bench: qemu cp userland release ## measure; text, and build/bench/*.json
+	@bench/cmm
+
+patches: setup ## the kernel side as one mailable series, in build/patches
+	@scripts/build tree
+	@scripts/patches
+
+check-fresh: ## the README's two commands in a bare Debian 12 and a bare Debian 13
+	@scripts/check-fresh
+
+clean: ## remove build/ (the cache stays)
+	@rm -rf build

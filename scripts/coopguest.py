@@ -150,11 +150,13 @@ class Guest:
     """A guest that runs commands as root, one after the other."""
 
     def __init__(self, cp, name="LINUX01", memory="512M", cpus=2, kernel="release",
-                 hypervisor="zvm", add=(), disks=(), append="", console=False, timeout=300):
+                 hypervisor="zvm", add=(), disks=(), append="", console=False, timeout=300,
+                 qemu=()):
         self.cp, self.name, self.memory, self.cpus = cp, name, memory, cpus
         self.kernel = BUILD / f"kernel-{kernel}"
         self.hypervisor, self.add, self.disks = hypervisor, add, disks
         self.append, self.console, self.timeout = append, console, timeout
+        self.qemu = qemu
         self.buffer = b""
         self.port = None
         self.process = None
@@ -198,7 +200,7 @@ class Guest:
         for number, image in enumerate(self.disks):
             words += ["-drive", f"file={image},format=raw,if=none,id=disk{number},cache=writeback",
                       "-device", f"virtio-blk-ccw,drive=disk{number},serial=disk{number}"]
-        return list(map(str, words))
+        return list(map(str, [*words, *self.qemu]))
 
     def __enter__(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"coopmem-{self.name}-"))
