@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! s390 (IBM Z).
+//! s390 (IBM Z): what a guest says to its hypervisor and hears from it.
 
 pub mod diag;
 pub mod machine;

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How much memory there is.
+//!
+//! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h)
+
+use crate::bindings;
+
+/// Estimates how many pages are available for new uses without swapping or worse.
+///
+/// This is `MemAvailable` of `/proc/meminfo`, in pages: what is free above the reserves, and the
+/// part of page cache and reclaimable slab that can be given up easily.
+///
+/// # Context
+///
+/// Any. Adds up counters of all zones: cheap, but not for each page.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::mm;
+///
+/// assert!(mm::available_pages() < mm::total_pages());
+/// ```
+#[inline(never)]
+pub fn available_pages() -> usize {
+    // SAFETY: Always safe to call.
+    let pages = unsafe { bindings::si_mem_available() };
+    // It is never negative: see mm/show_mem.c.
+    usize::try_from(pages).unwrap_or(0)
+}
+
+/// Returns the number of pages that the page allocator manages: `MemTotal` of `/proc/meminfo`.
+///
+/// It changes with memory hotplug, and with balloons that adjust it.
+///
+/// # Context
+///
+/// Any.
+#[inline(never)]
+pub fn total_pages() -> usize {
+    // SAFETY: Always safe to call.
+    unsafe { bindings::totalram_pages() }
+}
