@@ -8,6 +8,8 @@ pub mod command;
 pub mod diag;
 pub mod ebcdic;
 pub mod iucv;
+pub mod respond;
+pub mod system;
 pub mod user_id;
 
 pub use user_id::UserId;

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Carrying out commands.
+
+use super::{Authority, Caller, Effect, Host, MessageClass, MessageService, Settings, System};
+use crate::command::{self, Command, CommandError, MessageKind, Reception, Set, Terminal};
+use crate::respond;
+use crate::user_id::UserId;
+
+/// What became of a command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// 0, or the number of the message of the last command that failed.
+    pub rc: u32,
+    /// All responses and messages.
+    pub lines: Vec<String>,
+}
+
+impl System {
+    /// Carries out the commands in `text`, which `'\n'` separates, one after the other; an error does not keep the
+    /// next one from being tried.
+    pub fn execute(
+        &mut self,
+        caller: Caller,
+        text: &str,
+        host: &dyn Host,
+        messages: &mut dyn MessageService,
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
+        for line in command::split(text) {
+            match command::parse(line)
+                .and_then(|command| self.carry_out(caller, command, host, messages))
+            {
+                Ok(lines) => outcome.lines.extend(lines),
+                Err(error) => {
+                    outcome.rc = error.code();
+                    outcome.lines.push(error.to_string());
+                }
+            }
+        }
+        outcome
+    }
+
+    fn carry_out(
+        &mut self,
+        caller: Caller,
+        command: Command,
+        host: &dyn Host,
+        messages: &mut dyn MessageService,
+    ) -> Result<Vec<String>, CommandError> {
+        match command {
+            Command::Query(query) => return respond::query(query, caller, &self.view(host)),
+            Command::Indicate(indicate) => {
+                return respond::indicate(indicate, caller, &self.view(host));
+            }
+            Command::Set(set) => {
+                let settings = self.settings(caller.user, "CFS")?;
+                match set {
+                    Set::Msg(reception) => settings.msg = reception,
+                    Set::Smsg(reception) => settings.smsg = reception,
+                }
+            }
+            Command::Terminal(terminal) => {
+                let settings = self.settings(caller.user, "TRM")?;
+                match terminal {
+                    Terminal::ConMode(mode) => settings.con_mode = mode,
+                    Terminal::AutoCr(on) => settings.auto_cr = on,
+                    Terminal::Hold(on) => settings.hold = on,
+                    Terminal::More(more, clear) => settings.more = (more, clear),
+                    Terminal::LineSize(size) => settings.line_size = size,
+                }
+            }
+            Command::Send { kind, to, text } => {
+                self.send(
+                    caller.user,
+                    kind,
+                    to.resolve(caller.user),
+                    &text,
+                    host,
+                    messages,
+                )?;
+            }
+            Command::Force(user) => {
+                if caller.authority == Authority::General {
+                    return Err(CommandError::Unknown("FORCE".into()));
+                }
+                self.settings(user, "FRC")?;
+                let reason = format!("USER DSC  LOGOFF AS  {user:8} FORCED BY {}", caller.user);
+                self.effects.push_back(Effect::LogOff { user, reason });
+            }
+            Command::Logoff => {
+                let user = caller.user;
+                self.settings(user, "LOG")?;
+                let reason = format!("USER DSC  LOGOFF AS  {user}");
+                self.effects.push_back(Effect::LogOff { user, reason });
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn send(
+        &mut self,
+        from: UserId,
+        kind: MessageKind,
+        user: UserId,
+        text: &str,
+        host: &dyn Host,
+        messages: &mut dyn MessageService,
+    ) -> Result<(), CommandError> {
+        let settings = *self.settings(user, "MSG")?;
+        let refused = |reason| Err(CommandError::NotReceiving { user, reason });
+        let (class, reception) = match kind {
+            MessageKind::Special => (MessageClass::Special, settings.smsg),
+            MessageKind::Message | MessageKind::NoHeader => (MessageClass::Message, settings.msg),
+        };
+        match (class, reception) {
+            (MessageClass::Special, Reception::Off) => refused("SMSG OFF"),
+            (MessageClass::Message, Reception::Off) => refused("MSG OFF"),
+            // SMSG ON means VMCF, which does not exist here: nobody can be authorized for it.
+            (MessageClass::Special, Reception::On) => refused("not authorized for VMCF"),
+            (_, Reception::Iucv) => messages
+                .deliver(class, from, user, text)
+                .or_else(|not_taken| refused(not_taken.reason())),
+            (MessageClass::Message, Reception::On) => {
+                let header = match kind {
+                    MessageKind::NoHeader => String::new(),
+                    _ => respond::message_header(from, host.now()),
+                };
+                self.effects.push_back(Effect::Console {
+                    user,
+                    text: header + text,
+                });
+                Ok(())
+            }
+        }
+    }
+
+    fn settings(
+        &mut self,
+        user: UserId,
+        module: &'static str,
+    ) -> Result<&mut Settings, CommandError> {
+        match self.users.get_mut(&user) {
+            Some(user) => Ok(&mut user.settings),
+            None => Err(CommandError::NotLoggedOn { module, user }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Effect, LogOnError, NotTaken};
+    use super::*;
+    use crate::respond::{HostView, Usage};
+    use proptest::prelude::*;
+    use time::OffsetDateTime;
+
+    struct FakeHost;
+
+    impl Host for FakeHost {
+        fn now(&self) -> OffsetDateTime {
+            OffsetDateTime::UNIX_EPOCH
+        }
+        fn build_time(&self) -> OffsetDateTime {
+            OffsetDateTime::UNIX_EPOCH
+        }
+        fn usage(&self, _: UserId) -> Usage {
+            Usage {
+                resident_pages: 77,
+                ..Usage::default()
+            }
+        }
+        fn machine(&self) -> HostView {
+            HostView::default()
+        }
+    }
+
+    #[derive(Default)]
+    struct FakeService {
+        delivered: Vec<(MessageClass, UserId, UserId, String)>,
+        full: bool,
+    }
+
+    impl MessageService for FakeService {
+        fn deliver(
+            &mut self,
+            class: MessageClass,
+            from: UserId,
+            to: UserId,
+            text: &str,
+        ) -> Result<(), NotTaken> {
+            if self.full {
+                return Err(NotTaken::LimitReached);
+            }
+            self.delivered.push((class, from, to, text.into()));
+            Ok(())
+        }
+    }
+
+    fn id(text: &str) -> UserId {
+        UserId::new(text).unwrap()
+    }
+
+    struct Fixture {
+        system: System,
+        service: FakeService,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let mut system = System::new(id("COOPMEM"), OffsetDateTime::UNIX_EPOCH);
+            for user in ["LINUX01", "LINUX02"] {
+                system
+                    .log_on(user, 512 << 20, 2, OffsetDateTime::UNIX_EPOCH)
+                    .unwrap();
+            }
+            Self {
+                system,
+                service: FakeService::default(),
+            }
+        }
+
+        fn as_user(&mut self, user: &str, text: &str) -> (u32, String) {
+            self.run(
+                Caller {
+                    user: id(user),
+                    authority: Authority::General,
+                },
+                text,
+            )
+        }
+
+        fn as_operator(&mut self, text: &str) -> (u32, String) {
+            self.run(
+                Caller {
+                    user: id("OPERATOR"),
+                    authority: Authority::Operator,
+                },
+                text,
+            )
+        }
+
+        fn run(&mut self, caller: Caller, text: &str) -> (u32, String) {
+            let outcome = self
+                .system
+                .execute(caller, text, &FakeHost, &mut self.service);
+            (outcome.rc, outcome.lines.join("\n"))
+        }
+    }
+
+    #[test]
+    fn smsg_goes_to_who_wants_it() {
+        let mut f = Fixture::new();
+        let smsg = "SMSG LINUX01 CMM SHRINK 20000";
+        assert_eq!(
+            f.as_operator(smsg),
+            (57, "HCPMFS057E LINUX01 not receiving; SMSG OFF".into())
+        );
+        assert_eq!(f.as_user("LINUX01", "SET SMSG ON").0, 0);
+        assert_eq!(f.as_operator(smsg).0, 57);
+        assert_eq!(f.as_user("LINUX01", "SET SMSG IUCV"), (0, String::new()));
+        assert_eq!(f.as_operator(smsg), (0, String::new()));
+        let message = (
+            MessageClass::Special,
+            id("OPERATOR"),
+            id("LINUX01"),
+            "CMM SHRINK 20000".into(),
+        );
+        assert_eq!(f.service.delivered, [message]);
+        f.service.full = true;
+        assert_eq!(
+            f.as_operator(smsg).1,
+            "HCPMFS057E LINUX01 not receiving; message limit reached"
+        );
+        assert_eq!(
+            f.as_operator("SMSG NOBODY X"),
+            (45, "HCPMSG045E NOBODY not logged on".into())
+        );
+    }
+
+    #[test]
+    fn messages_appear_on_the_console_or_go_to_iucv() {
+        let mut f = Fixture::new();
+        assert_eq!(f.as_operator("MSG LINUX01 hello"), (0, String::new()));
+        assert_eq!(f.as_user("LINUX02", "MSGNOH LINUX01 hello").0, 0);
+        let console = |text: &str| Effect::Console {
+            user: id("LINUX01"),
+            text: text.into(),
+        };
+        let effects: Vec<_> = f.system.take_effects().collect();
+        assert_eq!(
+            effects,
+            [
+                console("00:00:00  * MSG FROM OPERATOR: hello"),
+                console("hello")
+            ]
+        );
+        f.as_user("LINUX01", "SET MSG IUCV");
+        f.as_operator("MSG LINUX01 hello");
+        assert_eq!(f.service.delivered.len(), 1);
+        f.as_user("LINUX01", "SET MSG OFF");
+        assert_eq!(
+            f.as_operator("MSG LINUX01 hello").1,
+            "HCPMFS057E LINUX01 not receiving; MSG OFF"
+        );
+    }
+
+    #[test]
+    fn several_commands_in_one_buffer() {
+        let mut f = Fixture::new();
+        let (rc, text) = f.as_user("LINUX01", "QUERY USERID\nNONSENSE\n\n QUERY V STOR");
+        let lines = [
+            "LINUX01  AT COOPMEM",
+            "HCPCMD001E Unknown CP command: NONSENSE",
+            "STORAGE = 512M",
+        ];
+        assert_eq!((rc, text), (1, lines.join("\n")));
+    }
+
+    #[test]
+    fn only_the_operator_forces() {
+        let mut f = Fixture::new();
+        assert_eq!(
+            f.as_user("LINUX02", "FORCE LINUX01"),
+            (1, "HCPCMD001E Unknown CP command: FORCE".into())
+        );
+        assert_eq!(
+            f.as_operator("FORCE LINUX09"),
+            (45, "HCPFRC045E LINUX09 not logged on".into())
+        );
+        assert_eq!(f.system.take_effects().count(), 0);
+        assert_eq!(f.as_operator("FORCE LINUX01").0, 0);
+        assert!(
+            matches!(f.system.take_effects().next(), Some(Effect::LogOff { user, .. }) if user == id("LINUX01"))
+        );
+    }
+
+    #[test]
+    fn settings_end_with_a_reset() {
+        let mut f = Fixture::new();
+        f.as_user("LINUX01", "SET SMSG IUCV\nTERM AUTOCR OFF");
+        assert!(f.as_user("LINUX01", "Q TERM").1.contains("AUTOCR OFF"));
+        f.system.reset(id("LINUX01"));
+        assert!(f.as_user("LINUX01", "Q TERM").1.contains("AUTOCR ON"));
+        assert!(f.as_user("LINUX01", "Q SET").1.contains("SMSG OFF"));
+    }
+
+    #[test]
+    fn logon_is_checked() {
+        let mut f = Fixture::new();
+        let mut log_on = |user: &str, bytes, cpus| {
+            f.system
+                .log_on(user, bytes, cpus, OffsetDateTime::UNIX_EPOCH)
+        };
+        assert_eq!(
+            log_on("LINUX01", 4096, 1),
+            Err(LogOnError::AlreadyLoggedOn(id("LINUX01")))
+        );
+        assert!(matches!(
+            log_on("linux03", 4096, 1),
+            Err(LogOnError::UserId(_))
+        ));
+        assert!(matches!(
+            log_on("LINUX0003", 4096, 1),
+            Err(LogOnError::UserId(_))
+        ));
+        assert_eq!(log_on("LINUX03", 0, 1), Err(LogOnError::Storage(0)));
+        assert_eq!(log_on("LINUX03", 4097, 1), Err(LogOnError::Storage(4097)));
+        assert_eq!(log_on("LINUX03", 4096, 0), Err(LogOnError::Cpus(0)));
+        assert_eq!(log_on("LINUX03", 4096, 1), Ok(id("LINUX03")));
+        f.system.log_off(id("LINUX01"));
+        assert_eq!(f.as_operator("Q LINUX01").0, 45);
+        assert_eq!(
+            f.as_operator("Q NAMES").1,
+            "LINUX02  - DSC , LINUX03  - DSC "
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_has_an_outcome(text: String, operator: bool) {
+            let mut f = Fixture::new();
+            let (rc, lines) = if operator { f.as_operator(&text) } else { f.as_user("LINUX01", &text) };
+            prop_assert!(rc == 0 || lines.contains("HCP"));
+        }
+    }
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One system: who is logged on, what they have set, and the commands that change it.
+
+mod commands;
+mod messages;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use thiserror::Error;
+use time::OffsetDateTime;
+
+use crate::command::{ConMode, Reception};
+use crate::respond::{HostView, PAGE_BYTES, SystemView, Usage, UserView};
+use crate::user_id::{UserId, UserIdError};
+
+pub use commands::Outcome;
+pub use messages::{MessageClass, MessageService, NotTaken};
+
+/// The most virtual CPUs of a virtual machine, as many as QEMU's machine has.
+pub const MAX_CPUS: u32 = 248;
+
+/// What only the host knows.
+pub trait Host {
+    /// The time of day, in UTC.
+    fn now(&self) -> OffsetDateTime;
+    /// When the Control Program was built.
+    fn build_time(&self) -> OffsetDateTime;
+    /// What a user who is logged on uses.
+    fn usage(&self, user: UserId) -> Usage;
+    /// The machine itself.
+    fn machine(&self) -> HostView;
+}
+
+/// Who issues a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// In whose name.
+    pub user: UserId,
+    /// What they may do.
+    pub authority: Authority,
+}
+
+/// CP's privilege classes, as far as they differ here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authority {
+    /// Class G: a virtual machine, which may see and change its own affairs.
+    General,
+    /// All classes: the operator.
+    Operator,
+}
+
+/// What a virtual machine has set by `SET` and `TERMINAL`. Gone at logoff and at reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `SET MSG`
+    pub msg: Reception,
+    /// `SET SMSG`
+    pub smsg: Reception,
+    /// `TERMINAL CONMODE`
+    pub con_mode: ConMode,
+    /// `TERMINAL AUTOCR`
+    pub auto_cr: bool,
+    /// `TERMINAL HOLD`
+    pub hold: bool,
+    /// `TERMINAL MORE`
+    pub more: (u8, u8),
+    /// `TERMINAL LINESIZE`; 0 is `OFF`.
+    pub line_size: u8,
+}
+
+impl Default for Settings {
+    /// As after logon.
+    fn default() -> Self {
+        Self {
+            msg: Reception::On,
+            smsg: Reception::Off,
+            con_mode: ConMode::Mode3215,
+            auto_cr: true,
+            hold: true,
+            more: (50, 10),
+            line_size: 80,
+        }
+    }
+}
+
+/// A virtual machine that is logged on.
+#[derive(Clone, Debug)]
+struct User {
+    storage_bytes: u64,
+    cpus: u32,
+    log_on_time: OffsetDateTime,
+    settings: Settings,
+}
+
+/// Why a virtual machine cannot log on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LogOnError {
+    /// There is no such user ID.
+    #[error(transparent)]
+    UserId(#[from] UserIdError),
+    /// Each user ID is logged on once at most.
+    #[error("user ID {0} is already logged on")]
+    AlreadyLoggedOn(UserId),
+    /// Not whole pages, or none.
+    #[error(
+        "a storage size of {0} bytes is invalid: it must be a multiple of {PAGE_BYTES}, and not 0"
+    )]
+    Storage(u64),
+    /// None, or too many.
+    #[error("{0} virtual CPUs are invalid: 1 to {MAX_CPUS} are allowed")]
+    Cpus(u32),
+}
+
+/// What a command does to others than its issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// A line appears on a user's console.
+    Console {
+        /// Whose.
+        user: UserId,
+        /// The line.
+        text: String,
+    },
+    /// A user is to be logged off.
+    LogOff {
+        /// Who; still logged on until [`System::log_off`].
+        user: UserId,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A system: the virtual machines that are logged on.
+#[derive(Debug)]
+pub struct System {
+    name: String,
+    ipl_time: OffsetDateTime,
+    users: BTreeMap<UserId, User>,
+    effects: VecDeque<Effect>,
+}
+
+impl System {
+    /// A system nobody is logged on to.
+    #[must_use]
+    pub fn new(name: UserId, ipl_time: OffsetDateTime) -> Self {
+        Self {
+            name: name.to_string(),
+            ipl_time,
+            users: BTreeMap::new(),
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// The name of the system.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Logs a virtual machine on.
+    pub fn log_on(
+        &mut self,
+        user_id: &str,
+        storage_bytes: u64,
+        cpus: u32,
+        now: OffsetDateTime,
+    ) -> Result<UserId, LogOnError> {
+        let id = UserId::new(user_id)?;
+        if self.users.contains_key(&id) {
+            return Err(LogOnError::AlreadyLoggedOn(id));
+        }
+        if storage_bytes == 0 || !storage_bytes.is_multiple_of(PAGE_BYTES) {
+            return Err(LogOnError::Storage(storage_bytes));
+        }
+        if !(1..=MAX_CPUS).contains(&cpus) {
+            return Err(LogOnError::Cpus(cpus));
+        }
+        self.users.insert(
+            id,
+            User {
+                storage_bytes,
+                cpus,
+                log_on_time: now,
+                settings: Settings::default(),
+            },
+        );
+        Ok(id)
+    }
+
+    /// Logs a virtual machine off; nothing happens if it is not logged on.
+    pub fn log_off(&mut self, user: UserId) {
+        self.users.remove(&user);
+    }
+
+    /// The virtual machine was reset: its settings are those after logon.
+    pub fn reset(&mut self, user: UserId) {
+        if let Some(user) = self.users.get_mut(&user) {
+            user.settings = Settings::default();
+        }
+    }
+
+    /// Whether a user is logged on.
+    #[must_use]
+    pub fn is_logged_on(&self, user: UserId) -> bool {
+        self.users.contains_key(&user)
+    }
+
+    /// Takes what the commands so far do to others, oldest first.
+    pub fn take_effects(&mut self) -> impl Iterator<Item = Effect> {
+        std::mem::take(&mut self.effects).into_iter()
+    }
+
+    /// Everything that responses are made from.
+    #[must_use]
+    pub fn view<'a>(&'a self, host: &'a dyn Host) -> impl SystemView + 'a {
+        View { system: self, host }
+    }
+}
+
+struct View<'a> {
+    system: &'a System,
+    host: &'a dyn Host,
+}
+
+impl SystemView for View<'_> {
+    fn system_name(&self) -> &str {
+        &self.system.name
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        self.host.now()
+    }
+
+    fn ipl_time(&self) -> OffsetDateTime {
+        self.system.ipl_time
+    }
+
+    fn build_time(&self) -> OffsetDateTime {
+        self.host.build_time()
+    }
+
+    fn users(&self) -> Vec<UserId> {
+        self.system.users.keys().copied().collect()
+    }
+
+    fn user(&self, id: UserId) -> Option<UserView> {
+        let user = self.system.users.get(&id)?;
+        Some(UserView {
+            storage_bytes: user.storage_bytes,
+            cpus: user.cpus,
+            log_on_time: user.log_on_time,
+            settings: user.settings,
+            usage: self.host.usage(id),
+        })
+    }
+
+    fn host(&self) -> HostView {
+        self.host.machine()
+    }
+}
