@@ -62,7 +62,7 @@ impl Content {
         match &self.data {
             Data::InList(data) => data.len() as u32,
             Data::Buffer(buffer) => buffer.length,
-            // At most 8 + MAX_TEXT.
+            // A user ID and a command line.
             Data::Owned(text) => text.len() as u32,
         }
     }

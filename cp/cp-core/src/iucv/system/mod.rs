@@ -30,7 +30,6 @@ use std::collections::BTreeMap;
 
 use self::message::Wanted;
 use self::path::{Link, LinkId, Side};
-pub use self::service::{Destination, MAX_TEXT, MessageClass, Receiving, SmsgError};
 use self::signal::Signals;
 pub use self::signal::{Event, Interrupt};
 pub use self::transfer::{Addressing, Memory};
@@ -66,8 +65,6 @@ struct User {
     next_path: u16,
     /// The path to `*MSG`.
     message_path: Option<LinkId>,
-    special_messages: Receiving,
-    messages: Receiving,
 }
 
 /// Why a function did not end with condition code 0.
@@ -132,12 +129,9 @@ impl System {
         self.signals.log_off(*user);
     }
 
-    /// The virtual machine was reset: it has no buffer, no paths, and CP's settings are those after logon.
+    /// The virtual machine was reset: it has no buffer and no paths.
     pub fn reset(&mut self, user: &UserId) {
         self.retrieve(user);
-        if let Some(user) = self.users.get_mut(user) {
-            *user = User::new(user.max_connections);
-        }
     }
 
     /// The user has declared its first interrupt buffer.
@@ -289,8 +283,6 @@ impl User {
             paths: BTreeMap::new(),
             next_path: 0,
             message_path: None,
-            special_messages: Receiving::Off,
-            messages: Receiving::On,
         }
     }
 
