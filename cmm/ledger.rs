@@ -39,16 +39,6 @@ pub(crate) enum Pool {
     Timed,
 }
 
-impl Pool {
-    /// The number by which tracepoints show the pool.
-    pub(crate) fn index(self) -> u32 {
-        match self {
-            Pool::Fixed => 0,
-            Pool::Timed => 1,
-        }
-    }
-}
-
 /// Milliseconds since some moment before the first one that is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(pub(crate) u64);

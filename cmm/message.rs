@@ -41,17 +41,31 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// All reasons there are.
+    pub(crate) const ALL: [Refusal; Self::COUNT] = [
+        Refusal::Sender,
+        Refusal::Command,
+        Refusal::Number,
+        Refusal::Overflow,
+        Refusal::Trailing,
+    ];
+
     /// How many reasons there are.
     pub(crate) const COUNT: usize = 5;
 
-    /// The number of this reason, below [`Refusal::COUNT`].
+    /// The place of this reason in [`Refusal::ALL`].
     pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name of the file that shows how many messages were refused for this reason.
+    pub(crate) fn counter_name(self) -> &'static CStr {
         match self {
-            Refusal::Sender => 0,
-            Refusal::Command => 1,
-            Refusal::Number => 2,
-            Refusal::Overflow => 3,
-            Refusal::Trailing => 4,
+            Refusal::Sender => c"refused_sender",
+            Refusal::Command => c"refused_command",
+            Refusal::Number => c"refused_number",
+            Refusal::Overflow => c"refused_overflow",
+            Refusal::Trailing => c"refused_trailing",
         }
     }
 }
@@ -168,14 +182,15 @@ pub(crate) fn parse(text: &BStr) -> Result<Request, Refusal> {
     }
 }
 
-/// Reads what is written to a sysctl that holds one number of pages.
+/// Reads what is written to a sysctl that holds one number of pages, without white space around.
 pub(crate) fn parse_pages(text: &BStr) -> Result<usize, Refusal> {
-    Text(text.trim_ascii()).last_number()
+    Text(text).last_number()
 }
 
-/// Reads what is written to the sysctl that holds a number of pages and one of seconds.
+/// Reads what is written to the sysctl that holds a number of pages and one of seconds, without
+/// white space around.
 pub(crate) fn parse_timeout(text: &BStr) -> Result<Request, Refusal> {
-    let (pages, seconds) = Text(text.trim_ascii()).two_numbers()?;
+    let (pages, seconds) = Text(text).two_numbers()?;
     Ok(Request::Reuse { pages, seconds })
 }
 
@@ -207,6 +222,13 @@ mod tests {
             seconds: 60,
         };
         check(b"CMM REUSE 100 60", Ok(reuse));
+    }
+
+    #[test]
+    fn every_reason_has_its_place() {
+        for (index, refusal) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal.index(), index);
+        }
     }
 
     #[test]
@@ -291,21 +313,21 @@ mod tests {
     #[test]
     fn sysctl_texts() {
         let pages = |text: &'static [u8]| parse_pages(BStr::from_bytes(text));
-        assert!(pages(b"100\n") == Ok(100));
-        assert!(pages(b" 0x10 \n") == Ok(16));
-        assert!(pages(b"\n") == Err(Refusal::Number));
-        assert!(pages(b"-1\n") == Err(Refusal::Number));
-        assert!(pages(b"1 2\n") == Err(Refusal::Trailing));
-        assert!(pages(b"1x\n") == Err(Refusal::Trailing));
-        assert!(pages(b"99999999999999999999\n") == Err(Refusal::Overflow));
+        assert!(pages(b"100") == Ok(100));
+        assert!(pages(b"0x10") == Ok(16));
+        assert!(pages(b"x") == Err(Refusal::Number));
+        assert!(pages(b"-1") == Err(Refusal::Number));
+        assert!(pages(b"1 2") == Err(Refusal::Trailing));
+        assert!(pages(b"1x") == Err(Refusal::Trailing));
+        assert!(pages(b"99999999999999999999") == Err(Refusal::Overflow));
 
         let timeout = |text: &'static [u8]| parse_timeout(BStr::from_bytes(text));
         let reuse = Request::Reuse {
             pages: 100,
             seconds: 60,
         };
-        assert!(timeout(b"100 60\n") == Ok(reuse));
-        assert!(timeout(b"100\n") == Err(Refusal::Number));
-        assert!(timeout(b"100 60 1\n") == Err(Refusal::Trailing));
+        assert!(timeout(b"100 \t60") == Ok(reuse));
+        assert!(timeout(b"100") == Err(Refusal::Number));
+        assert!(timeout(b"100 60 1") == Err(Refusal::Trailing));
     }
 }
