@@ -32,6 +32,8 @@
 #define ZVM_CP_UNKNOWN (-1)
 /* The control program is gone and zvm_cp_host.stop was called */
 #define ZVM_CP_STOPPED (-2)
+/* zvm_cp_host.read_logical or write_logical failed: an access exception */
+#define ZVM_CP_ACCESS (-3)
 
 /* Values of zvm_cp_machine.flavour */
 #define ZVM_CP_FLAVOUR_ZVM 0u
@@ -67,6 +69,14 @@ struct zvm_cp_host {
                 size_t length);
     int (*write)(void *opaque, uint32_t cpu, uint64_t real,
                  const void *buffer, size_t length);
+    /*
+     * The same at the logical address @logical, subject to address
+     * translation.  After -1 return ZVM_CP_ACCESS and change nothing.
+     */
+    int (*read_logical)(void *opaque, uint32_t cpu, uint64_t logical,
+                        void *buffer, size_t length);
+    int (*write_logical)(void *opaque, uint32_t cpu, uint64_t logical,
+                         const void *buffer, size_t length);
     /*
      * Give the host its memory back for @length bytes of storage from the
      * absolute address @address; they read as zero afterwards.  Both are

@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The table that QEMU's device looks up, and the way back to that device.
+//!
+//! All that is unsafe between the two is here. Nothing unwinds into C: a panic ends the guest with a line, not QEMU in
+//! the middle of something.
+
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::ptr;
+use std::sync::Arc;
+
+use cp_core::UserId;
+use cp_core::diag::Register;
+use cp_core::user_id::UserIdError;
+use rustix::io::Errno;
+use thiserror::Error;
+
+use crate::abi;
+use crate::counters::Counters;
+use crate::guest::diag::Operands;
+use crate::guest::{Exception, Guest, Outcome, Shared};
+use crate::host::{AccessException, Cpu, Host, NotDiscarded, OutsideStorage};
+use crate::link::{Link, Logon, LogonError, socket_path};
+
+/// The control program identifier that Linux knows z/VM by, and the release that `QUERY CPLEVEL` names.
+const CPI: &str = "z/VM    7.3.0   ";
+/// The version code of STORE CPU ID in guests of z/VM.
+const VERSION: u8 = 0xff;
+
+/// The table of functions.
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals, reason = "ZVM_CP_OPS_SYMBOL")]
+pub static zvm_cp_ops: abi::Ops = abi::Ops {
+    version: abi::ABI_VERSION,
+    size: size_of::<abi::Ops>() as u32,
+    open,
+    close,
+    diag,
+    iucv,
+    has_irq,
+    take_irq,
+    reset,
+};
+
+type Machine = Guest<Device, Link>;
+
+/// The device in QEMU.
+#[derive(Debug)]
+struct Device(abi::Host);
+
+// SAFETY: `zvm-cp.h` allows the functions on any thread, or on that of a CPU, which `Cpu` stands for; `opaque` is only
+// passed back to them.
+unsafe impl Send for Device {}
+// SAFETY: As above.
+unsafe impl Sync for Device {}
+
+/// Makes a C string; what follows a zero byte is cut off.
+fn c_string(text: &str) -> CString {
+    CString::new(text.split('\0').next().unwrap_or_default()).unwrap_or_default()
+}
+
+impl Host for Device {
+    fn read(&self, cpu: &Cpu, real: u64, buffer: &mut [u8]) -> Result<(), OutsideStorage> {
+        let (to, length) = (buffer.as_mut_ptr().cast(), buffer.len());
+        // SAFETY: `to` has room for `length` bytes; `cpu` says that this is its thread.
+        let failed = unsafe { (self.0.read)(self.0.opaque, cpu.address(), real, to, length) };
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(OutsideStorage)
+        }
+    }
+
+    fn write(&self, cpu: &Cpu, real: u64, bytes: &[u8]) -> Result<(), OutsideStorage> {
+        let (from, length) = (bytes.as_ptr().cast(), bytes.len());
+        // SAFETY: At `from` there are `length` bytes; `cpu` says that this is its thread.
+        let failed = unsafe { (self.0.write)(self.0.opaque, cpu.address(), real, from, length) };
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(OutsideStorage)
+        }
+    }
+
+    fn read_logical(
+        &self,
+        cpu: &Cpu,
+        logical: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), AccessException> {
+        let (to, length) = (buffer.as_mut_ptr().cast(), buffer.len());
+        // SAFETY: As for `read`.
+        let failed =
+            unsafe { (self.0.read_logical)(self.0.opaque, cpu.address(), logical, to, length) };
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(AccessException)
+        }
+    }
+
+    fn write_logical(&self, cpu: &Cpu, logical: u64, bytes: &[u8]) -> Result<(), AccessException> {
+        let (from, length) = (bytes.as_ptr().cast(), bytes.len());
+        // SAFETY: As for `write`.
+        let failed =
+            unsafe { (self.0.write_logical)(self.0.opaque, cpu.address(), logical, from, length) };
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(AccessException)
+        }
+    }
+
+    fn discard(&self, address: u64, bytes: u64) -> Result<(), NotDiscarded> {
+        // SAFETY: Any numbers may be passed, on any thread.
+        let failed = unsafe { (self.0.discard)(self.0.opaque, address, bytes) };
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(NotDiscarded)
+        }
+    }
+
+    fn inject(&self) {
+        // SAFETY: May be called on any thread.
+        unsafe { (self.0.inject)(self.0.opaque) }
+    }
+
+    fn console(&self, line: &str) {
+        let line = c_string(line);
+        // SAFETY: The string outlives the call, which may be made on any thread.
+        unsafe { (self.0.console)(self.0.opaque, line.as_ptr()) }
+    }
+
+    fn stop(&self, reason: &str) {
+        let reason = c_string(reason);
+        // SAFETY: The string outlives the call, which may be made on any thread.
+        unsafe { (self.0.stop)(self.0.opaque, reason.as_ptr()) }
+    }
+}
+
+/// Why a guest does not come up.
+#[derive(Debug, Error)]
+enum OpenError {
+    #[error(
+        "this QEMU has interface version {version} of {size} bytes, the library needs version {} of {} bytes: build both from the same sources",
+        abi::ABI_VERSION,
+        size_of::<abi::Host>()
+    )]
+    Version { version: u32, size: u32 },
+    #[error(transparent)]
+    UserId(#[from] UserIdError),
+    #[error("a user ID must be plain text")]
+    UserIdText,
+    #[error("flavour {0} is not known")]
+    Flavour(u32),
+    #[error("guest storage is not a file that cpd could share")]
+    NoRam,
+    #[error("cannot make the page of counters: {0}")]
+    Counters(Errno),
+    #[error(transparent)]
+    Logon(#[from] LogonError),
+}
+
+/// # Safety
+///
+/// `text` is null or a C string that lives as long as `'a`.
+unsafe fn optional<'a>(text: *const c_char) -> Option<&'a CStr> {
+    // SAFETY: Not null here; the rest is the caller's promise.
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })
+}
+
+/// # Safety
+///
+/// The pointers in `machine` are as `zvm-cp.h` says, and its `ram_fd` is open, for the time of the call.
+unsafe fn build(
+    host: abi::Host,
+    machine: &abi::Machine,
+) -> Result<(Machine, abi::Identity), OpenError> {
+    // SAFETY: The caller promises both pointers.
+    let (user_id, socket) = unsafe { (optional(machine.user_id), optional(machine.socket)) };
+    let user_id = user_id
+        .unwrap_or_default()
+        .to_str()
+        .map_err(|_| OpenError::UserIdText)?;
+    let user_id = UserId::new(user_id)?;
+    let counters = Counters::new().map_err(OpenError::Counters)?;
+    let shared = Arc::new(Shared::new(Device(host), user_id, machine.cpus, counters));
+    let link = match machine.flavour {
+        abi::FLAVOUR_KVM => None,
+        abi::FLAVOUR_ZVM => {
+            if machine.ram_fd < 0 || machine.ram_offset != 0 {
+                return Err(OpenError::NoRam);
+            }
+            let path =
+                socket_path(socket.map(|path| PathBuf::from(OsStr::from_bytes(path.to_bytes()))))?;
+            let logon = Logon {
+                user_id,
+                storage: machine.storage,
+                cpus: machine.cpus,
+                // SAFETY: The caller promises that it is open for the time of this call.
+                ram: unsafe { BorrowedFd::borrow_raw(machine.ram_fd) },
+                counters: shared.counters().as_fd(),
+            };
+            Some(Link::log_on(&path, &logon, Arc::clone(&shared) as _)?)
+        }
+        other => return Err(OpenError::Flavour(other)),
+    };
+    let mut identity = abi::Identity {
+        cpi: [0; 17],
+        name: [0; 9],
+        cpu_version: 0,
+        iucv: 0,
+    };
+    let name = user_id.to_string();
+    identity.name[..name.len()].copy_from_slice(name.as_bytes());
+    if link.is_some() {
+        identity.cpi[..CPI.len()].copy_from_slice(CPI.as_bytes());
+        identity.cpu_version = VERSION;
+        identity.iucv = 1;
+    }
+    Ok((Guest::new(shared, link, machine.storage), identity))
+}
+
+/// `zvm_cp_ops.open`
+///
+/// # Safety
+///
+/// As `zvm-cp.h` says: all pointers are valid; what `host` points to can be called until `close`.
+unsafe extern "C" fn open(
+    host: *const abi::Host,
+    machine: *const abi::Machine,
+    identity: *mut abi::Identity,
+    error: *mut [u8; abi::ERROR_SIZE],
+) -> *mut c_void {
+    let result = catch_unwind(|| {
+        for (start, size) in [
+            (host.cast::<[u32; 2]>(), size_of::<abi::Host>()),
+            (machine.cast(), size_of::<abi::Machine>()),
+        ] {
+            // SAFETY: Each table begins with its version and size, whatever they are.
+            let [version, table] = unsafe { *start };
+            if version != abi::ABI_VERSION || table as usize != size {
+                return Err(OpenError::Version {
+                    version,
+                    size: table,
+                });
+            }
+        }
+        // SAFETY: The tables are of our version and size; the caller promises the rest.
+        unsafe { build(*host, &*machine) }
+    });
+    let message = match result {
+        Ok(Ok((guest, seen))) => {
+            // SAFETY: The caller passes room for it.
+            unsafe { identity.write(seen) };
+            return Box::into_raw(Box::new(guest)).cast();
+        }
+        Ok(Err(reason)) => reason.to_string(),
+        Err(_) => "internal error of the Control Program's library".into(),
+    };
+    let mut text = [0; abi::ERROR_SIZE];
+    let length = message.floor_char_boundary(abi::ERROR_SIZE - 1);
+    text[..length].copy_from_slice(&message.as_bytes()[..length]);
+    // SAFETY: The caller passes room for it.
+    unsafe { error.write(text) };
+    ptr::null_mut()
+}
+
+/// `zvm_cp_ops.close`
+///
+/// # Safety
+///
+/// `cp` comes from `open` and is not used by anyone else, now or later.
+unsafe extern "C" fn close(cp: *mut c_void) {
+    // SAFETY: `open` made the box; the caller gives up the only pointer.
+    let guest = unsafe { Box::from_raw(cp.cast::<Machine>()) };
+    // What a panic leaves behind is nobody's any longer.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(guest)));
+}
+
+/// Runs `call` on the guest; a panic ends the guest and gives `failed`.
+///
+/// # Safety
+///
+/// `cp` comes from `open` and has not been closed.
+unsafe fn with<T>(cp: *mut c_void, failed: T, call: impl FnOnce(&Machine) -> T) -> T {
+    // SAFETY: The caller promises that the box is there; all its functions take `&self`.
+    let guest = unsafe { &*cp.cast::<Machine>() };
+    catch_unwind(AssertUnwindSafe(|| call(guest))).unwrap_or_else(|_| {
+        guest.fail();
+        failed
+    })
+}
+
+/// # Safety
+///
+/// `cc` is valid.
+unsafe fn complete(outcome: Outcome, cc: *mut c_int) -> c_int {
+    match outcome {
+        Ok(code) => {
+            if let Some(code) = code {
+                // SAFETY: The caller promises it.
+                unsafe { cc.write(code.into()) };
+            }
+            abi::DONE
+        }
+        Err(Exception::Unknown) => abi::UNKNOWN,
+        Err(Exception::Stopped) => abi::STOPPED,
+        Err(Exception::Access) => abi::ACCESS,
+        Err(Exception::Program(code)) => code.into(),
+    }
+}
+
+/// `zvm_cp_ops.diag`
+///
+/// # Safety
+///
+/// As `zvm-cp.h` says: on the thread of `cpu`, with valid pointers.
+unsafe extern "C" fn diag(
+    cp: *mut c_void,
+    cpu: u32,
+    code: u32,
+    r1: u32,
+    r3: u32,
+    regs: *mut [u64; 16],
+    cc: *mut c_int,
+) -> c_int {
+    // SAFETY: The caller promises the pointers and the thread. Nobody else has the registers of a CPU that executes
+    // an instruction.
+    unsafe {
+        let (cpu, registers) = (Cpu::new(cpu), &mut *regs);
+        let outcome = with(cp, Err(Exception::Stopped), |guest| {
+            let (Some(rx), Some(ry)) = (Register::new(r1), Register::new(r3)) else {
+                return Err(Exception::Unknown);
+            };
+            guest.diagnose(&cpu, code, Operands { rx, ry }, registers)
+        });
+        complete(outcome, cc)
+    }
+}
+
+/// `zvm_cp_ops.iucv`
+///
+/// # Safety
+///
+/// As `zvm-cp.h` says: on the thread of `cpu`, with valid pointers.
+unsafe extern "C" fn iucv(
+    cp: *mut c_void,
+    cpu: u32,
+    plist: u64,
+    regs: *mut [u64; 16],
+    cc: *mut c_int,
+) -> c_int {
+    // SAFETY: As in `diag`.
+    unsafe {
+        let (cpu, registers) = (Cpu::new(cpu), &mut *regs);
+        let outcome = with(cp, Err(Exception::Stopped), |guest| {
+            guest.iucv(&cpu, plist, registers)
+        });
+        complete(outcome, cc)
+    }
+}
+
+/// `zvm_cp_ops.has_irq`
+///
+/// # Safety
+///
+/// `cp` comes from `open` and has not been closed.
+unsafe extern "C" fn has_irq(cp: *mut c_void, cpu: u32) -> bool {
+    // SAFETY: The caller promises it.
+    unsafe { with(cp, false, |guest| guest.has_interrupt(cpu)) }
+}
+
+/// `zvm_cp_ops.take_irq`
+///
+/// # Safety
+///
+/// As `zvm-cp.h` says: on the thread of `cpu`, with valid pointers.
+unsafe extern "C" fn take_irq(cp: *mut c_void, cpu: u32, irq: *mut abi::Irq) -> bool {
+    // SAFETY: The caller promises the pointers and the thread.
+    unsafe {
+        let cpu = Cpu::new(cpu);
+        let (taken, more) = with(cp, (None, false), |guest| {
+            (guest.take_interrupt(&cpu), guest.has_pending())
+        });
+        irq.write(abi::Irq {
+            address: taken.map_or(0, |taken| taken.address),
+            buffer: taken.map_or([0; 40], |taken| taken.buffer),
+            more: more.into(),
+            reserved: [0; 7],
+        });
+        taken.is_some()
+    }
+}
+
+/// `zvm_cp_ops.reset`
+///
+/// # Safety
+///
+/// As `zvm-cp.h` says: no CPU is running.
+unsafe extern "C" fn reset(cp: *mut c_void) {
+    // SAFETY: The caller promises it.
+    unsafe { with(cp, (), Guest::reset) }
+}

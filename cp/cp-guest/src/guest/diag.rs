@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! DIAGNOSE.
+
+use std::time::{Duration, SystemTime};
+
+use cp_core::diag::command::{self, Command, Destination};
+use cp_core::diag::release::PageRange;
+use cp_core::diag::{Diagnose, ProgramInterruption, accounting, monitor, segment, timing};
+use cp_core::ebcdic;
+use cp_proto::counters::Counter;
+use cp_proto::{Accounting, ProtoError, Response};
+use rustix::time::{ClockId, clock_gettime};
+use zerocopy::IntoBytes;
+
+use super::{Exception, Guest, Outcome};
+use crate::host::{Cpu, Host};
+use crate::link::System;
+
+impl<H: Host, S: System> Guest<H, S> {
+    /// DIAGNOSE `code` on a CPU, with its registers.
+    ///
+    /// Guests of z/VM have all codes that this CP knows, guests of KVM only X'10'.
+    pub fn diagnose(
+        &self,
+        cpu: &Cpu,
+        code: u32,
+        diagnose: Operands,
+        registers: &mut [u64; 16],
+    ) -> Outcome {
+        let operands = Diagnose {
+            rx: diagnose.rx,
+            ry: diagnose.ry,
+            registers: &*registers,
+        };
+        let changes = match (code, &self.system) {
+            (0x10, _) => self.release(&operands),
+            (0x08, Some(system)) => self.command(cpu, system, &operands),
+            (0x0c, Some(_)) => self.timing(cpu, &operands),
+            (0x64, Some(_)) => self.segment(&operands),
+            (0xdc, Some(_)) => self.monitor(cpu, &operands),
+            (0x2fc, Some(system)) => self.accounting(cpu, system, &operands),
+            _ => {
+                self.count(Counter::DiagUnknown);
+                Err(Exception::Unknown)
+            }
+        }?;
+        for (register, value) in changes.registers.into_iter().flatten() {
+            registers[register.index()] = value;
+        }
+        Ok(changes.cc)
+    }
+
+    fn count(&self, counter: Counter) {
+        self.shared.counters.add(counter, 1);
+    }
+
+    /// X'10': release pages.
+    fn release(&self, operands: &Diagnose<'_>) -> Result<Changes, Exception> {
+        self.count(Counter::Diag10Calls);
+        let released = PageRange::decode(operands, self.storage).and_then(|range| {
+            // A guest that is told so goes on without; one that is not would believe its balloon to be of use.
+            self.shared
+                .host
+                .discard(range.start(), range.bytes())
+                .map_err(|_| ProgramInterruption::Specification)?;
+            Ok(range.pages())
+        });
+        match released {
+            Ok(pages) => self.shared.counters.add(Counter::PagesReleased, pages),
+            Err(_) => self.count(Counter::Diag10Errors),
+        }
+        released?;
+        Ok(Changes::NONE)
+    }
+
+    /// X'08': execute CP commands.
+    fn command(
+        &self,
+        cpu: &Cpu,
+        system: &S,
+        operands: &Diagnose<'_>,
+    ) -> Result<Changes, Exception> {
+        self.count(Counter::Diag8Calls);
+        let command = Command::decode(operands)?;
+        if let Destination::Buffer { area, .. } = command.destination {
+            self.check_storage(area.address, area.length)?;
+        }
+        let mut text = vec![0; command.text.length as usize];
+        self.shared
+            .host
+            .read(cpu, command.text.address, &mut text)?;
+        let response = if text.is_empty() {
+            Response::default()
+        } else {
+            match system.command(cpu.address(), &ebcdic::to_string(&text)) {
+                Ok(response) => response,
+                Err(ProtoError::Refused(reason)) => Response {
+                    rc: 1,
+                    lines: vec![reason],
+                },
+                Err(error) => return Err(self.lost(&error)),
+            }
+        };
+        let rc = (command.rc, response.rc.into());
+        match command.destination {
+            Destination::Console => {
+                for line in &response.lines {
+                    self.shared.host.console(line);
+                }
+                Ok(Changes {
+                    registers: [Some(rc), None],
+                    cc: None,
+                })
+            }
+            Destination::Buffer { area, length } => {
+                let fitted = command::fit(&response.lines, area.length);
+                self.shared.host.write(cpu, area.address, &fitted.bytes)?;
+                let (cc, value) = match fitted.left {
+                    0 => (0, fitted.bytes.len() as u64),
+                    left => (1, left.into()),
+                };
+                Ok(Changes {
+                    registers: [Some(rc), Some((length, value))],
+                    cc: Some(cc),
+                })
+            }
+        }
+    }
+
+    /// X'0C': date, time and CPU time.
+    fn timing(&self, cpu: &Cpu, operands: &Diagnose<'_>) -> Result<Changes, Exception> {
+        self.count(Counter::Diag0cCalls);
+        let address = timing::decode(operands)?;
+        let since_epoch = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        // The thread runs the guest and works for it, and nothing tells the two apart.
+        let used = thread_time();
+        let record = timing::Record::new(since_epoch, used, used);
+        self.shared.host.write(cpu, address, record.as_bytes())?;
+        Ok(Changes::NONE)
+    }
+
+    /// X'64': saved segments, of which there are none.
+    fn segment(&self, operands: &Diagnose<'_>) -> Result<Changes, Exception> {
+        self.count(Counter::Diag64Calls);
+        segment::Function::decode(operands)?;
+        Ok(Changes {
+            registers: [Some((operands.ry, segment::NOT_FOUND)), None],
+            cc: Some(segment::FAILED),
+        })
+    }
+
+    /// X'DC': declare data to the monitor.
+    fn monitor(&self, cpu: &Cpu, operands: &Diagnose<'_>) -> Result<Changes, Exception> {
+        self.count(Counter::DiagDcCalls);
+        let mut list = [0; monitor::PARAMETER_LENGTH];
+        self.shared.host.read(cpu, operands.x(), &mut list)?;
+        let request = monitor::Request::decode(&list)?;
+        self.check_storage(request.product_id, monitor::PRODUCT_ID_LENGTH)?;
+        self.check_storage(request.buffer, request.buffer_length.into())?;
+        Ok(Changes {
+            registers: [Some((operands.ry, 0)), None],
+            cc: None,
+        })
+    }
+
+    /// X'2FC': what guests use.
+    fn accounting(
+        &self,
+        cpu: &Cpu,
+        system: &S,
+        operands: &Diagnose<'_>,
+    ) -> Result<Changes, Exception> {
+        self.count(Counter::Diag2fcCalls);
+        let mut list = [0; accounting::PARAMETER_LENGTH];
+        self.shared
+            .host
+            .read_logical(cpu, operands.x(), &mut list)?;
+        let Some(query) = accounting::Query::decode(&list) else {
+            return Ok(Changes {
+                registers: [
+                    Some((operands.ry, accounting::RC_BAD_PARAMETER as u64)),
+                    None,
+                ],
+                cc: None,
+            });
+        };
+        let whose = match query.whose {
+            accounting::Whose::All => None,
+            accounting::Whose::Own => Some(self.shared.user_id),
+            accounting::Whose::One(user_id) => Some(user_id),
+        };
+        let records = match system.accounting(cpu.address(), whose) {
+            Ok(records) => records,
+            // Nobody of that name, or nobody we may know of.
+            Err(ProtoError::Refused(_)) => Vec::new(),
+            Err(error) => return Err(self.lost(&error)),
+        };
+        let usages: Vec<_> = records.iter().map(usage).collect();
+        let answer = accounting::answer(&usages, query.size);
+        self.shared
+            .host
+            .write_logical(cpu, query.address, &answer.bytes)?;
+        Ok(Changes {
+            registers: [
+                Some((operands.rx, answer.residual as u64)),
+                Some((operands.ry, answer.rc as u64)),
+            ],
+            cc: None,
+        })
+    }
+}
+
+/// The numbers of the register operands.
+#[derive(Clone, Copy, Debug)]
+pub struct Operands {
+    /// Rx.
+    pub rx: cp_core::diag::Register,
+    /// Ry.
+    pub ry: cp_core::diag::Register,
+}
+
+/// What a completed DIAGNOSE changes.
+struct Changes {
+    registers: [Option<(cp_core::diag::Register, u64)>; 2],
+    cc: Option<u8>,
+}
+
+impl Changes {
+    const NONE: Self = Self {
+        registers: [None; 2],
+        cc: None,
+    };
+}
+
+/// The CPU time that this thread has used.
+fn thread_time() -> Duration {
+    let used = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        used.tv_sec.unsigned_abs(),
+        u32::try_from(used.tv_nsec).unwrap_or_default(),
+    )
+}
+
+fn usage(record: &Accounting) -> accounting::Usage {
+    accounting::Usage {
+        user_id: record.user_id,
+        cpu_time: record.cpu_time_us,
+        elapsed: record.elapsed_us,
+        storage_kib: record.storage_kib,
+        resident_kib: record.resident_kib,
+        host_cpus: record.host_cpus,
+        cpus: record.cpus,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Machine, STORAGE};
+    use super::*;
+    use crate::host::NotDiscarded;
+
+    const SPECIFICATION: Outcome = Err(Exception::Program(6));
+    const ADDRESSING: Outcome = Err(Exception::Program(5));
+
+    #[test]
+    fn a_range_is_released_in_one_call() {
+        let mut machine = Machine::zvm();
+        machine.store(0x1_0000, &[1; 0x4000]);
+        assert_eq!(
+            machine.diagnose(0x10, &[(2, 0x1_1000), (3, 0x1_2000)]),
+            Ok(None)
+        );
+        assert_eq!(
+            *machine.host.discarded.lock().unwrap(),
+            [(0x1_1000, 0x2000)]
+        );
+        assert_eq!(machine.load(0x1_1000, 0x2000), [0; 0x2000]);
+        assert_eq!(machine.load(0x1_0fff, 1), [1]);
+        assert_eq!(machine.counter(Counter::PagesReleased), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_released_is_a_specification_exception() {
+        let mut machine = Machine::kvm();
+        assert_eq!(
+            machine.diagnose(0x10, &[(2, 0x1000), (3, 0x1000)]),
+            SPECIFICATION
+        );
+        assert_eq!(
+            machine.diagnose(0x10, &[(2, STORAGE), (3, STORAGE)]),
+            SPECIFICATION
+        );
+        *machine.host.refuse_discard.lock().unwrap() = Some(NotDiscarded);
+        assert_eq!(
+            machine.diagnose(0x10, &[(2, 0x4000), (3, 0x4000)]),
+            SPECIFICATION
+        );
+        assert_eq!(machine.counter(Counter::Diag10Errors), 3);
+        assert_eq!(machine.counter(Counter::PagesReleased), 0);
+    }
+
+    #[test]
+    fn a_guest_of_kvm_knows_no_other_code() {
+        let mut machine = Machine::kvm();
+        for code in [0x08, 0x0c, 0x64, 0xdc, 0x2fc, 0x258] {
+            assert_eq!(
+                machine.diagnose(code, &[]),
+                Err(Exception::Unknown),
+                "{code:#x}"
+            );
+        }
+    }
+
+    /// QUERY USERID with a response buffer.
+    fn query_userid(capacity: u64) -> (Machine, Outcome) {
+        let mut machine = Machine::zvm();
+        let text = ebcdic::from_str("QUERY USERID");
+        machine.store(0x4000, &text);
+        let outcome = machine.diagnose(
+            0x08,
+            &[
+                (2, 0x4000),
+                (3, 0x5000),
+                (4, 0x4000_0000 | text.len() as u64),
+                (5, capacity),
+            ],
+        );
+        (machine, outcome)
+    }
+
+    #[test]
+    fn a_response_is_stored() {
+        let (machine, outcome) = query_userid(4096);
+        assert_eq!(outcome, Ok(Some(0)));
+        assert_eq!(machine.registers[4], 0);
+        assert_eq!(machine.registers[5], 20);
+        assert_eq!(
+            ebcdic::to_string(&machine.load(0x5000, 20)),
+            "LINUX01  AT COOPMEM\n"
+        );
+    }
+
+    #[test]
+    fn a_response_that_does_not_fit_is_counted() {
+        let (machine, outcome) = query_userid(19);
+        assert_eq!(outcome, Ok(Some(1)));
+        assert_eq!(machine.registers[5], 20);
+        assert_eq!(machine.load(0x5000, 1), [0]);
+    }
+
+    #[test]
+    fn a_response_without_a_buffer_goes_to_the_console() {
+        let mut machine = Machine::zvm();
+        machine.store(0x4000, &ebcdic::from_str("QUERY USERID"));
+        assert_eq!(machine.diagnose(0x08, &[(2, 0x4000), (3, 12)]), Ok(None));
+        assert_eq!(machine.registers[3], 0);
+        assert_eq!(
+            *machine.host.console.lock().unwrap(),
+            ["LINUX01  AT COOPMEM"]
+        );
+    }
+
+    #[test]
+    fn an_unknown_command_has_its_return_code() {
+        let mut machine = Machine::zvm();
+        machine.store(0x4000, &ebcdic::from_str("FROB"));
+        assert_eq!(machine.diagnose(0x08, &[(2, 0x4000), (3, 4)]), Ok(None));
+        assert_eq!(machine.registers[3], 1);
+    }
+
+    #[test]
+    fn a_command_is_not_executed_if_an_operand_is_bad() {
+        let mut machine = Machine::zvm();
+        let beyond = STORAGE - 4;
+        assert_eq!(machine.diagnose(0x08, &[(2, beyond), (3, 12)]), ADDRESSING);
+        assert_eq!(
+            machine.diagnose(0x08, &[(2, 0x4000), (3, beyond), (4, 0x4000_000c), (5, 80)]),
+            ADDRESSING
+        );
+        assert_eq!(
+            machine.diagnose(
+                0x08,
+                &[(2, 0x4000), (3, u64::MAX), (4, 0x4000_000c), (5, 80)]
+            ),
+            ADDRESSING
+        );
+        assert!(machine.commands().is_empty());
+    }
+
+    #[test]
+    fn a_lost_cpd_stops_the_guest_once() {
+        let mut machine = Machine::zvm();
+        machine.lose_cpd();
+        for _ in 0..2 {
+            assert_eq!(
+                machine.diagnose(0x08, &[(2, 0x4000), (3, 12)]),
+                Err(Exception::Stopped)
+            );
+        }
+        assert_eq!(machine.host.stopped.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_time_is_stored() {
+        let mut machine = Machine::zvm();
+        assert_eq!(machine.diagnose(0x0c, &[(2, 0x6000)]), Ok(None));
+        let text = ebcdic::to_string(&machine.load(0x6000, 16));
+        assert_eq!(text.as_bytes()[2], b'/');
+        assert_eq!(text.as_bytes()[13], b':');
+        assert_eq!(machine.diagnose(0x0c, &[(2, STORAGE)]), ADDRESSING);
+        assert_eq!(machine.diagnose(0x0c, &[(2, 0x6004)]), SPECIFICATION);
+    }
+
+    #[test]
+    fn no_saved_segment_is_found() {
+        let mut machine = Machine::zvm();
+        assert_eq!(
+            machine.diagnose(0x64, &[(2, 0x6000), (3, 0x38)]),
+            Ok(Some(2))
+        );
+        assert_eq!(machine.registers[3], 44);
+        assert_eq!(
+            machine.diagnose(0x64, &[(2, 0x6000), (3, 0x39)]),
+            SPECIFICATION
+        );
+    }
+
+    #[test]
+    fn monitor_data_is_accepted_if_it_lies_in_storage() {
+        let mut machine = Machine::zvm();
+        let mut list = [0; monitor::PARAMETER_LENGTH];
+        (list[1], list[2], list[3], list[11]) = (0xdc, 0x80, 32, 0x70);
+        list[22] = 0x20;
+        list[30] = 0x30;
+        machine.store(0x7000, &list);
+        assert_eq!(machine.diagnose(0xdc, &[(2, 0x7000)]), Ok(None));
+        assert_eq!(machine.registers[3], 0);
+        list[24] = 0x80;
+        machine.store(0x7000, &list);
+        assert_eq!(machine.diagnose(0xdc, &[(2, 0x7000)]), ADDRESSING);
+    }
+
+    #[test]
+    fn accounting_takes_logical_addresses() {
+        let mut machine = Machine::zvm();
+        let mut list = [0; accounting::PARAMETER_LENGTH];
+        list[..8].copy_from_slice(&ebcdic::padded::<8>("*"));
+        list[8..16].copy_from_slice(&ebcdic::padded::<8>("*"));
+        list[16..24].copy_from_slice(&Machine::logical(0x9000).to_be_bytes());
+        list[31] = 2;
+        machine.store(0x8000, &list);
+        let operands = [(2, Machine::logical(0x8000))];
+        assert_eq!(machine.diagnose(0x2fc, &operands), Ok(None));
+        assert_eq!(machine.registers[2], (-112_i64) as u64);
+        assert_eq!(machine.registers[3], (-2_i64) as u64);
+        list[27] = 112;
+        machine.store(0x8000, &list);
+        assert_eq!(machine.diagnose(0x2fc, &operands), Ok(None));
+        assert_eq!(machine.registers[2..4], [0, 0]);
+        assert_eq!(
+            ebcdic::to_string(&machine.load(0x9000 + 104, 8)),
+            "LINUX01 "
+        );
+        // Without translation there is nothing.
+        assert_eq!(
+            machine.diagnose(0x2fc, &[(2, 0x8000)]),
+            Err(Exception::Access)
+        );
+    }
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The virtual machine.
+
+pub mod diag;
+mod iucv;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cp_core::UserId;
+use cp_core::diag::ProgramInterruption;
+use cp_core::iucv::InterruptId;
+use cp_core::iucv::interrupt::Interrupts;
+use cp_proto::counters::Counter;
+use cp_proto::{Event, ProtoError};
+
+use crate::counters::Counters;
+use crate::host::{Cpu, Host, OutsideStorage};
+use crate::link::{Receiver, System};
+
+/// The state that virtual CPUs and the receiver of events share.
+#[derive(Debug)]
+pub struct Shared<H> {
+    host: H,
+    user_id: UserId,
+    counters: Counters,
+    interrupts: Interrupts,
+    stopped: AtomicBool,
+}
+
+impl<H: Host> Shared<H> {
+    /// For a guest with that many CPUs.
+    pub fn new(host: H, user_id: UserId, cpus: u32, counters: Counters) -> Self {
+        Self {
+            host,
+            user_id,
+            counters,
+            interrupts: Interrupts::new(cpus as usize),
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Ends the guest, once; the first reason is the one that counts.
+    pub fn stop(&self, reason: &str) {
+        if !self.stopped.swap(true, Ordering::AcqRel) {
+            self.host.stop(reason);
+        }
+    }
+
+    fn lost_cpd(&self, error: &ProtoError) -> Exception {
+        self.stop(&format!(
+            "the guest is stopped, since it lost its Control Program: {error}"
+        ));
+        Exception::Stopped
+    }
+}
+
+impl<H: Host> Receiver for Shared<H> {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Interrupt { id, buffer } => {
+                if self.interrupts.raise(InterruptId(id), buffer.0) {
+                    self.counters.add(Counter::IucvInterruptsQueued, 1);
+                    self.host.inject();
+                } else {
+                    self.stop(&format!(
+                        "the Control Program sent a malformed interrupt: {buffer:?}"
+                    ));
+                }
+            }
+            Event::Retract { id } => {
+                if self.interrupts.retract(InterruptId(id)) {
+                    self.counters.add(Counter::IucvInterruptsRetracted, 1);
+                }
+            }
+            Event::Console { text } => self.host.console(&text),
+            Event::Logoff { reason } => self.stop(&format!("logged off: {reason}")),
+        }
+    }
+
+    fn lost(&self, error: &ProtoError) {
+        self.lost_cpd(error);
+    }
+}
+
+/// How an instruction ends that is not completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exception {
+    /// CP does not know the function; the machine decides.
+    Unknown,
+    /// The guest has been stopped.
+    Stopped,
+    /// An access exception that the machine holds.
+    Access,
+    /// A program interruption with that code.
+    Program(u16),
+}
+
+impl From<ProgramInterruption> for Exception {
+    fn from(interruption: ProgramInterruption) -> Self {
+        Self::Program(interruption.code())
+    }
+}
+
+impl From<cp_core::iucv::ProgramInterruption> for Exception {
+    fn from(interruption: cp_core::iucv::ProgramInterruption) -> Self {
+        Self::Program(interruption.code())
+    }
+}
+
+impl From<OutsideStorage> for Exception {
+    fn from(_: OutsideStorage) -> Self {
+        ProgramInterruption::Addressing.into()
+    }
+}
+
+impl From<crate::host::AccessException> for Exception {
+    fn from(_: crate::host::AccessException) -> Self {
+        Self::Access
+    }
+}
+
+/// How an instruction ends: completed, with the condition code if it sets one.
+pub type Outcome = Result<Option<u8>, Exception>;
+
+/// An interrupt, for the CPU that takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interrupt {
+    /// The real address of the CPU's interrupt buffer.
+    pub address: u64,
+    /// What to store there.
+    pub buffer: [u8; 40],
+}
+
+/// A virtual machine: one that sees z/VM has a `system`, one that sees KVM has none.
+#[derive(Debug)]
+pub struct Guest<H: Host, S: System> {
+    shared: Arc<Shared<H>>,
+    system: Option<S>,
+    storage: u64,
+}
+
+impl<H: Host, S: System> Guest<H, S> {
+    /// With `storage` bytes of storage.
+    pub fn new(shared: Arc<Shared<H>>, system: Option<S>, storage: u64) -> Self {
+        Self {
+            shared,
+            system,
+            storage,
+        }
+    }
+
+    /// Whether the CPU may take an interrupt, as far as CP knows. Takes no lock; [`Self::take_interrupt`] decides.
+    #[must_use]
+    pub fn has_interrupt(&self, cpu: u32) -> bool {
+        self.shared.interrupts.deliverable(cpu as usize)
+    }
+
+    /// Takes the next interrupt for the CPU.
+    #[must_use]
+    pub fn take_interrupt(&self, cpu: &Cpu) -> Option<Interrupt> {
+        let taken = self.shared.interrupts.take(cpu.index())?;
+        self.shared.counters.add(Counter::IucvInterrupts, 1);
+        Some(Interrupt {
+            address: taken.buffer.into(),
+            buffer: taken.raw,
+        })
+    }
+
+    /// Whether interrupts are pending, for whichever CPU.
+    #[must_use]
+    pub fn has_pending(&self) -> bool {
+        self.shared.interrupts.pending() != 0
+    }
+
+    /// The virtual machine was reset: nothing of before reaches what runs next.
+    pub fn reset(&self) {
+        self.shared.counters.add(Counter::Resets, 1);
+        if let Some(system) = &self.system
+            && let Err(error) = system.reset()
+        {
+            self.shared.lost_cpd(&error);
+        }
+        self.shared.interrupts.reset();
+    }
+
+    /// Ends the guest because of an error in this library.
+    pub fn fail(&self) {
+        self.shared
+            .stop("the guest is stopped: internal error of the Control Program's library");
+    }
+
+    /// Reports that `cpd` failed in the middle of an instruction.
+    fn lost(&self, error: &ProtoError) -> Exception {
+        self.shared.lost_cpd(error)
+    }
+
+    /// Checks that an operand lies within storage, before anything is done that could not be undone.
+    fn check_storage(&self, address: u64, length: u32) -> Result<(), Exception> {
+        match address.checked_add(length.into()) {
+            Some(end) if end <= self.storage => Ok(()),
+            _ => Err(OutsideStorage.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod testing;
