@@ -82,19 +82,8 @@ impl CpuConnection {
     }
 
     /// Executes the IUCV instruction; the inner error is a program interruption code.
-    ///
-    /// `oldest_pending`: see [`Request::Iucv`].
-    pub fn iucv(
-        &mut self,
-        function: u64,
-        plist: Plist,
-        oldest_pending: u64,
-    ) -> Result<Result<Iucv, u16>, ProtoError> {
-        match self.0.call(&Request::Iucv {
-            function,
-            plist,
-            oldest_pending,
-        })? {
+    pub fn iucv(&mut self, function: u64, plist: Plist) -> Result<Result<Iucv, u16>, ProtoError> {
+        match self.0.call(&Request::Iucv { function, plist })? {
             Reply::Iucv(outcome) => Ok(Ok(outcome)),
             Reply::Program { code } => Ok(Err(code)),
             Reply::Failed { reason } => Err(ProtoError::Refused(reason)),
@@ -131,7 +120,7 @@ impl GuestConnection {
         };
         let (system, session) = introduce(&socket, role, &[ram, counters])?;
         // Events come when they come.
-        socket.set_timeout(None)?;
+        socket.set_receive_timeout(None)?;
         Ok(Self {
             socket,
             system,
@@ -174,7 +163,8 @@ fn introduce(
     role: Role,
     fds: &[BorrowedFd<'_>],
 ) -> Result<(String, Session), ProtoError> {
-    socket.set_timeout(Some(ANSWER_LIMIT))?;
+    socket.set_receive_timeout(Some(ANSWER_LIMIT))?;
+    socket.set_send_timeout(Some(ANSWER_LIMIT))?;
     socket.send_with(&Hello::new(role), fds)?;
     match socket.receive()? {
         Welcome::Accepted { system, session } => Ok((system, session)),

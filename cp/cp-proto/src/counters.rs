@@ -61,6 +61,9 @@ counters! {
     Resets = "resets",
     /// ESSA instructions executed.
     EssaCalls = "essa_calls",
+    /// Not a count: all IUCV interrupts with smaller numbers have been taken or retracted. `cpd` reads it before a
+    /// message is sent, since one that lives on only in its interrupt counts against the message limit until then.
+    IucvOldestPending = "iucv_oldest_pending",
 }
 
 const WORDS: usize = COUNTERS_BYTES / size_of::<u64>();
@@ -80,6 +83,11 @@ impl CountersPage {
     /// Counts `n` more.
     pub fn add(&self, counter: Counter, n: u64) {
         self.0[counter as usize].fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Sets what is not a count.
+    pub fn set(&self, counter: Counter, value: u64) {
+        self.0[counter as usize].store(value, Ordering::Relaxed);
     }
 
     /// The value of a counter.

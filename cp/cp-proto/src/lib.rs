@@ -17,12 +17,14 @@ mod connection;
 pub mod counters;
 mod error;
 mod frame;
+mod place;
 mod socket;
 mod wire;
 
 pub use connection::{Connection, CpuConnection, GuestConnection};
 pub use error::ProtoError;
 pub use frame::{MAX_MESSAGE, decode, encode};
+pub use place::default_socket;
 pub use socket::{Listener, Socket};
 pub use wire::{
     Accounting, Event, Hello, Iucv, MAX_COMMAND, PROTOCOL_VERSION, Plist, Reply, Request, Response,

@@ -54,12 +54,16 @@ impl Socket {
         Ok((Self(a), Self(b)))
     }
 
-    /// Limits how long each send and receive may wait; `None` for no limit. Running out is [`ProtoError::TimedOut`].
-    pub fn set_timeout(&self, limit: Option<Duration>) -> Result<(), ProtoError> {
-        for id in [Timeout::Recv, Timeout::Send] {
-            set_socket_timeout(&self.0, id, limit).map_err(ProtoError::io("set the time limit"))?;
-        }
-        Ok(())
+    /// Limits how long each receive may wait; `None` for no limit. Running out is [`ProtoError::TimedOut`].
+    pub fn set_receive_timeout(&self, limit: Option<Duration>) -> Result<(), ProtoError> {
+        set_socket_timeout(&self.0, Timeout::Recv, limit)
+            .map_err(ProtoError::io("set the time limit"))
+    }
+
+    /// Limits how long each send may wait for room; `None` for no limit. Running out is [`ProtoError::TimedOut`].
+    pub fn set_send_timeout(&self, limit: Option<Duration>) -> Result<(), ProtoError> {
+        set_socket_timeout(&self.0, Timeout::Send, limit)
+            .map_err(ProtoError::io("set the time limit"))
     }
 
     /// The process at the other end, as the kernel knows it.
@@ -302,7 +306,8 @@ mod tests {
     #[test]
     fn waiting_ends() {
         let (a, _b) = Socket::pair().unwrap();
-        a.set_timeout(Some(Duration::from_millis(20))).unwrap();
+        a.set_receive_timeout(Some(Duration::from_millis(20)))
+            .unwrap();
         assert!(matches!(a.receive::<Event>(), Err(ProtoError::TimedOut)));
     }
 

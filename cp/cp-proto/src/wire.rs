@@ -101,9 +101,6 @@ pub enum Request {
         function: u64,
         /// The parameter list.
         plist: Plist,
-        /// All interrupts with smaller [`Event::Interrupt`] numbers have been taken or retracted: the number of the
-        /// oldest that is still pending, or one more than the last that arrived. 0 is always right, but late.
-        oldest_pending: u64,
     },
     /// The accounting records of one guest, or of all that the caller may see. Answered by [`Reply::Accounting`].
     Accounting {

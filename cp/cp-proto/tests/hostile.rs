@@ -37,13 +37,7 @@ fn hellos() -> impl Strategy<Value = Hello> {
 fn requests() -> impl Strategy<Value = Request> {
     prop_oneof![
         texts().prop_map(|text| Request::Command { text }),
-        (any::<u64>(), plists(), any::<u64>()).prop_map(|(function, plist, oldest_pending)| {
-            Request::Iucv {
-                function,
-                plist,
-                oldest_pending,
-            }
-        }),
+        (any::<u64>(), plists()).prop_map(|(function, plist)| Request::Iucv { function, plist }),
         Just(Request::Accounting { user_id: None }),
         Just(Request::Reset),
     ]
