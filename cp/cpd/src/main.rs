@@ -1,5 +1,99 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The Control Program's daemon.
+//! The Control Program's daemon: one a system. Guests log on to it, operators issue commands.
+//!
+//! It ends on SIGINT and SIGTERM: guests are told and its socket is removed. If it is killed, the guests see their
+//! connections end, and stop by themselves.
 
-fn main() {}
+mod accounting;
+mod daemon;
+mod guest;
+mod host;
+mod iucv;
+mod place;
+mod ram;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::{error, thread};
+
+use clap::Parser;
+use cp_core::UserId;
+use cp_proto::default_socket;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::daemon::Daemon;
+use crate::place::Place;
+
+/// The Control Program of a system of virtual machines.
+///
+/// Prints one line when guests and operators can connect, and ends on SIGINT and SIGTERM.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Options {
+    /// Where to listen [default: $XDG_RUNTIME_DIR/coopmem/cp.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+
+    /// The name of the system, as QUERY USERID shows it: 1 to 8 characters
+    #[arg(long, value_name = "NAME", default_value = "COOPMEM")]
+    system: UserId,
+
+    /// Also log single connections
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let level = if options.verbose {
+        tracing::Level::DEBUG
+    } else {
+        tracing::Level::INFO
+    };
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .with_max_level(level)
+        .init();
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cpd: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> Result<(), Box<dyn error::Error>> {
+    let path = options
+        .socket
+        .or_else(default_socket)
+        .ok_or("XDG_RUNTIME_DIR is not set: say with --socket PATH where to listen")?;
+    // First, so that from the ready line on a signal ends us cleanly.
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let (place, listener) = Place::take(&path)?;
+    let daemon = Arc::new(Daemon::new(options.system));
+    let server = Arc::clone(&daemon);
+    thread::Builder::new().spawn(move || server.serve(&listener))?;
+
+    let mut out = io::stdout();
+    writeln!(
+        out,
+        "cpd: system {} ready on {}",
+        options.system,
+        path.display()
+    )?;
+    out.flush()?;
+
+    signals.forever().next();
+    tracing::info!("system {} shuts down", options.system);
+    // The socket first: nobody comes in any more.
+    drop(place);
+    daemon.shut_down("the system shuts down");
+    Ok(())
+}

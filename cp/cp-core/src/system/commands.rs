@@ -2,7 +2,9 @@
 
 //! Carrying out commands.
 
-use super::{Authority, Caller, Effect, Host, MessageClass, MessageService, Settings, System};
+use super::{
+    Authority, Caller, Effect, Host, MessageClass, MessageService, NotTaken, Settings, System,
+};
 use crate::command::{self, Command, CommandError, MessageKind, Reception, Set, Terminal};
 use crate::respond;
 use crate::user_id::UserId;
@@ -118,21 +120,30 @@ impl System {
             (MessageClass::Message, Reception::Off) => refused("MSG OFF"),
             // SMSG ON means VMCF, which does not exist here: nobody can be authorized for it.
             (MessageClass::Special, Reception::On) => refused("not authorized for VMCF"),
-            (_, Reception::Iucv) => messages
-                .deliver(class, from, user, text)
-                .or_else(|not_taken| refused(not_taken.reason())),
+            (_, Reception::Iucv) => match messages.deliver(class, from, user, text) {
+                Ok(()) => Ok(()),
+                // Nobody listens, so the console does, as if set to ON.
+                Err(NotTaken::NotConnected) if class == MessageClass::Message => {
+                    self.show(from, kind, user, text, host);
+                    Ok(())
+                }
+                Err(not_taken) => refused(not_taken.reason()),
+            },
             (MessageClass::Message, Reception::On) => {
-                let header = match kind {
-                    MessageKind::NoHeader => String::new(),
-                    _ => respond::message_header(from, host.now()),
-                };
-                self.effects.push_back(Effect::Console {
-                    user,
-                    text: header + text,
-                });
+                self.show(from, kind, user, text, host);
                 Ok(())
             }
         }
+    }
+
+    /// Shows a message on a console. What would control the terminal becomes a blank: the text is somebody else's.
+    fn show(&mut self, from: UserId, kind: MessageKind, user: UserId, text: &str, host: &dyn Host) {
+        let header = match kind {
+            MessageKind::NoHeader => String::new(),
+            _ => respond::message_header(from, host.now()),
+        };
+        let text = header + &text.replace(char::is_control, " ");
+        self.effects.push_back(Effect::Console { user, text });
     }
 
     fn settings(
@@ -149,7 +160,7 @@ impl System {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Effect, LogOnError, NotTaken};
+    use super::super::{Effect, LogOnError};
     use super::*;
     use crate::respond::{HostView, Usage};
     use proptest::prelude::*;

@@ -206,6 +206,12 @@ impl System {
         self.users.contains_key(&user)
     }
 
+    /// The number of virtual CPUs of a user; 0 if it is not logged on.
+    #[must_use]
+    pub fn cpus(&self, user: UserId) -> u32 {
+        self.users.get(&user).map_or(0, |user| user.cpus)
+    }
+
     /// Takes what the commands so far do to others, oldest first.
     pub fn take_effects(&mut self) -> impl Iterator<Item = Effect> {
         std::mem::take(&mut self.effects).into_iter()

@@ -1,0 +1,483 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One system and those who are connected to it. A thread serves each connection.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use cp_core::UserId;
+use cp_core::iucv::system as iucv;
+use cp_core::respond::{HostView, Usage};
+use cp_core::system::{Authority, Caller, Effect, Host, System};
+use cp_proto::{
+    Event, Listener, MAX_COMMAND, ProtoError, Reply, Request, Response, Role, Session, Socket,
+    Welcome,
+};
+use rustix::rand::{GetRandomFlags, getrandom};
+use thiserror::Error;
+use time::OffsetDateTime;
+
+use crate::accounting;
+use crate::guest::{Guest, Resources};
+use crate::host::Machine;
+use crate::ram::RamError;
+
+/// How long a client may take to say who it is, and how long a reply may stay unread.
+const CLIENT_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long accepting rests after it failed: there are no descriptors or no memory left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long guests may take to read that the system shuts down.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+
+/// A system.
+#[derive(Debug)]
+pub struct Daemon {
+    core: Mutex<Core>,
+}
+
+/// Everything there is one of. No call under its lock waits for anybody.
+#[derive(Debug)]
+pub struct Core {
+    pub system: System,
+    iucv: iucv::System,
+    pub machine: Machine,
+    pub guests: BTreeMap<UserId, Guest>,
+}
+
+/// Why a client is not let in.
+#[derive(Debug, Error)]
+enum Refusal {
+    #[error(transparent)]
+    LogOn(#[from] cp_core::system::LogOnError),
+    #[error(transparent)]
+    UserId(#[from] cp_core::user_id::UserIdError),
+    #[error(transparent)]
+    Memory(#[from] RamError),
+    #[error("{0}")]
+    Hello(#[from] ProtoError),
+    #[error(
+        "{0} file descriptors came with the hello of a guest, which needs 2: storage and counters"
+    )]
+    Descriptors(usize),
+    #[error("no guest with this session is logged on")]
+    Session,
+    #[error("CPU {0} is not one of the guest's, or is connected already")]
+    Cpu(u32),
+    #[error("no thread to serve the guest: {0}")]
+    Thread(#[from] std::io::Error),
+    #[error("no random number for the session: {0}")]
+    Random(rustix::io::Errno),
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub enum Client {
+    /// A virtual CPU.
+    Cpu {
+        /// Of this guest.
+        user: UserId,
+        /// Of this session of the guest.
+        session: Session,
+        /// At this address.
+        cpu: u32,
+    },
+    /// An operator who acts as this user.
+    Operator(UserId),
+}
+
+impl Client {
+    pub fn caller(self) -> Caller {
+        match self {
+            Self::Cpu { user, .. } => Caller {
+                user,
+                authority: Authority::General,
+            },
+            Self::Operator(user) => Caller {
+                user,
+                authority: Authority::Operator,
+            },
+        }
+    }
+}
+
+impl Daemon {
+    /// A system nobody is logged on to.
+    pub fn new(name: UserId) -> Self {
+        let system = System::new(name, OffsetDateTime::now_utc());
+        Self {
+            core: Mutex::new(Core {
+                system,
+                iucv: iucv::System::new(),
+                machine: Machine::new(),
+                guests: BTreeMap::new(),
+            }),
+        }
+    }
+
+    /// Serves all who connect, for ever.
+    pub fn serve(self: &Arc<Self>, listener: &Listener) -> ! {
+        loop {
+            match listener.accept() {
+                Ok(socket) => {
+                    let daemon = Arc::clone(self);
+                    let served = thread::Builder::new().spawn(move || daemon.serve_client(socket));
+                    if let Err(error) = served {
+                        tracing::warn!("a connection is given up: {error}");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    thread::sleep(ACCEPT_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Logs all guests off.
+    pub fn shut_down(&self, reason: &str) {
+        let mut core = self.lock();
+        let users: Vec<_> = core.guests.keys().copied().collect();
+        let told: Vec<_> = users
+            .into_iter()
+            .filter_map(|user| core.log_off(user, reason))
+            .collect();
+        drop(core);
+        // They stop even if they are not told, since their connections end with this process.
+        let end = Instant::now() + FAREWELL_LIMIT;
+        while Instant::now() < end && !told.iter().all(JoinHandle::is_finished) {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A thread that panicked is a bug, but no reason to log everybody off.
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serve_client(&self, socket: Socket) {
+        let limited = socket
+            .set_receive_timeout(Some(CLIENT_LIMIT))
+            .and_then(|()| socket.set_send_timeout(Some(CLIENT_LIMIT)));
+        if limited.is_err() {
+            return;
+        }
+        let socket = Arc::new(socket);
+        match self.admit(&socket) {
+            Ok(Admitted::Guest(user, session)) => self.watch_guest(&socket, user, session),
+            Ok(Admitted::Client(client)) => {
+                let served = self.serve_requests(&socket, client);
+                tracing::debug!("{client:?}: {served:?}");
+                if let Client::Cpu { user, session, cpu } = client {
+                    self.lock().forget_cpu(user, session, cpu);
+                }
+            }
+            // Somebody only looked whether we are there.
+            Err(Refusal::Hello(ProtoError::Closed)) => {}
+            Err(refusal) => {
+                tracing::warn!("refused: {refusal}");
+                // It is refused whether it gets to know it or not.
+                let _ = socket.send(&Welcome::Refused {
+                    reason: refusal.to_string(),
+                });
+            }
+        }
+    }
+
+    /// Reads the hello; if all is well, says welcome.
+    fn admit(&self, socket: &Arc<Socket>) -> Result<Admitted, Refusal> {
+        let (hello, fds) = socket.receive_hello()?;
+        let (admitted, session) = match hello.role {
+            Role::Guest {
+                user_id,
+                storage_bytes,
+                cpus,
+            } => {
+                let fds: [OwnedFd; 2] = fds
+                    .try_into()
+                    .map_err(|fds: Vec<_>| Refusal::Descriptors(fds.len()))?;
+                let [ram, counters] = fds;
+                let resources = Resources::new(ram, storage_bytes, counters, socket.peer_pid()?)?;
+                let session = new_session()?;
+                let mut core = self.lock();
+                let user =
+                    core.system
+                        .log_on(&user_id, storage_bytes, cpus, OffsetDateTime::now_utc())?;
+                // Under the lock, so that the welcome is before all events. A fresh socket has room for it.
+                let welcome = Welcome::Accepted {
+                    system: core.system.name().into(),
+                    session,
+                };
+                let guest = socket
+                    .send(&welcome)
+                    .map_err(Refusal::from)
+                    .and_then(|()| Ok(Guest::new(user, session, resources, Arc::clone(socket))?));
+                match guest {
+                    Ok(guest) => core.add(user, guest),
+                    Err(refusal) => {
+                        core.system.log_off(user);
+                        return Err(refusal);
+                    }
+                };
+                tracing::info!("{user} logged on: {} MiB, {cpus} CPUs", storage_bytes >> 20);
+                return Ok(Admitted::Guest(user, session));
+            }
+            Role::Cpu { session, cpu } => {
+                let user = self.lock().add_cpu(session, cpu, socket)?;
+                (
+                    Admitted::Client(Client::Cpu { user, session, cpu }),
+                    session,
+                )
+            }
+            Role::Operator { user_id } => (
+                Admitted::Client(Client::Operator(UserId::new(&user_id)?)),
+                new_session()?,
+            ),
+        };
+        let system = self.lock().system.name().into();
+        socket.send(&Welcome::Accepted { system, session })?;
+        Ok(admitted)
+    }
+
+    /// Waits until a guest's connection ends. A guest only listens on it.
+    fn watch_guest(&self, socket: &Socket, user: UserId, session: Session) {
+        let ended = socket
+            .set_receive_timeout(None)
+            .and_then(|()| socket.receive::<Request>());
+        let reason = match ended {
+            Err(ProtoError::Closed) => "its process has ended".into(),
+            Err(error) => error.to_string(),
+            Ok(_) => "it made a request on the connection for events".into(),
+        };
+        let mut core = self.lock();
+        if core
+            .guests
+            .get(&user)
+            .is_some_and(|guest| guest.session == session)
+        {
+            core.log_off(user, &reason);
+            core.deliver();
+        }
+    }
+
+    fn serve_requests(&self, socket: &Socket, client: Client) -> Result<(), ProtoError> {
+        socket.set_receive_timeout(None)?;
+        loop {
+            let request = socket.receive()?;
+            let reply = {
+                let mut core = self.lock();
+                let reply = core.answer(client, request);
+                core.deliver();
+                reply
+            };
+            match socket.send(&reply) {
+                Err(error @ ProtoError::TooLong { .. }) => socket.send(&Reply::Failed {
+                    reason: error.to_string(),
+                })?,
+                sent => sent?,
+            }
+        }
+    }
+}
+
+enum Admitted {
+    Guest(UserId, Session),
+    Client(Client),
+}
+
+impl Core {
+    fn answer(&mut self, client: Client, request: Request) -> Reply {
+        if let Client::Cpu { user, session, .. } = client
+            && self
+                .guests
+                .get(&user)
+                .is_none_or(|guest| guest.session != session)
+        {
+            return failed(format!("{user} is not logged on any more"));
+        }
+        match request {
+            Request::Command { text } => self.command(client.caller(), &text),
+            Request::Iucv { function, plist } => match client {
+                Client::Cpu { user, .. } => {
+                    crate::iucv::call(&mut self.iucv, &self.guests, user, function, plist)
+                }
+                Client::Operator(_) => failed("IUCV is for virtual machines only"),
+            },
+            Request::Accounting { user_id } => accounting::reply(self, client.caller(), user_id),
+            Request::Counters { user_id } => match (client, self.guests.get(&user_id)) {
+                (Client::Cpu { .. }, _) => failed("counters are for operators only"),
+                (Client::Operator(_), None) => failed(format!("{user_id} is not logged on")),
+                (Client::Operator(_), Some(guest)) => Reply::Counters(
+                    guest
+                        .resources
+                        .counters()
+                        .into_iter()
+                        .map(|(counter, value)| (counter.name().into(), value))
+                        .collect(),
+                ),
+            },
+            Request::Reset => match client {
+                Client::Cpu { user, .. } => {
+                    self.reset(user);
+                    Reply::Done
+                }
+                Client::Operator(_) => failed("only a virtual machine can be reset"),
+            },
+        }
+    }
+
+    fn command(&mut self, caller: Caller, text: &str) -> Reply {
+        let length = text.chars().count();
+        if length > MAX_COMMAND {
+            return failed(format!(
+                "a command of {length} characters is too long: at most {MAX_COMMAND} are allowed"
+            ));
+        }
+        if let Some(c) = text.chars().find(|&c| u32::from(c) > 0xff) {
+            return failed(format!(
+                "the command has the character {c:?}, which EBCDIC 037 lacks"
+            ));
+        }
+        let Self {
+            system,
+            iucv,
+            machine,
+            guests,
+        } = self;
+        let outcome = system.execute(caller, text, &Facts { machine, guests }, iucv);
+        Reply::Command(Response {
+            rc: outcome.rc,
+            lines: outcome.lines,
+        })
+    }
+
+    /// Carries out what others are to hear of.
+    ///
+    /// Logging a guest off makes more of it: its partners' paths are severed. It ends, since there is one less each time.
+    fn deliver(&mut self) {
+        loop {
+            let mut leaving = BTreeMap::new();
+            for effect in self.system.take_effects() {
+                match effect {
+                    Effect::Console { user, text } => {
+                        tell(&self.guests, &mut leaving, user, Event::Console { text })
+                    }
+                    Effect::LogOff { user, reason } => {
+                        leaving.insert(user, reason);
+                    }
+                }
+            }
+            for (user, event) in self.iucv.events() {
+                tell(&self.guests, &mut leaving, user, crate::iucv::event(event));
+            }
+            if leaving.is_empty() {
+                return;
+            }
+            for (user, reason) in leaving {
+                self.log_off(user, &reason);
+            }
+        }
+    }
+
+    fn add(&mut self, user: UserId, guest: Guest) {
+        self.iucv.log_on(user);
+        self.guests.insert(user, guest);
+    }
+
+    fn reset(&mut self, user: UserId) {
+        self.system.reset(user);
+        self.iucv.reset(&user);
+    }
+
+    /// The thread ends when the guest has been told.
+    fn log_off(&mut self, user: UserId, reason: &str) -> Option<JoinHandle<()>> {
+        self.system.log_off(user);
+        self.iucv.log_off(&user);
+        let guest = self.guests.remove(&user)?;
+        tracing::info!("{user} logged off: {reason}");
+        Some(guest.dismiss(reason))
+    }
+
+    fn add_cpu(
+        &mut self,
+        session: Session,
+        cpu: u32,
+        socket: &Arc<Socket>,
+    ) -> Result<UserId, Refusal> {
+        let (&user, guest) = self
+            .guests
+            .iter_mut()
+            .find(|(_, guest)| guest.session == session)
+            .ok_or(Refusal::Session)?;
+        if cpu >= self.system.cpus(user) || guest.cpus.contains_key(&cpu) {
+            return Err(Refusal::Cpu(cpu));
+        }
+        guest.cpus.insert(cpu, Arc::clone(socket));
+        Ok(user)
+    }
+
+    fn forget_cpu(&mut self, user: UserId, session: Session, cpu: u32) {
+        if let Some(guest) = self
+            .guests
+            .get_mut(&user)
+            .filter(|guest| guest.session == session)
+        {
+            guest.cpus.remove(&cpu);
+        }
+    }
+}
+
+/// Tells a guest something; one that does not listen is to leave.
+fn tell(
+    guests: &BTreeMap<UserId, Guest>,
+    leaving: &mut BTreeMap<UserId, String>,
+    user: UserId,
+    event: Event,
+) {
+    if guests.get(&user).is_some_and(|guest| !guest.tell(event)) {
+        leaving.insert(user, "it does not read its events".into());
+    }
+}
+
+fn failed(reason: impl Into<String>) -> Reply {
+    Reply::Failed {
+        reason: reason.into(),
+    }
+}
+
+fn new_session() -> Result<Session, Refusal> {
+    let mut session = [0; 16];
+    // Never short: up to 256 bytes come at once.
+    getrandom(&mut session, GetRandomFlags::empty()).map_err(Refusal::Random)?;
+    Ok(Session(session))
+}
+
+/// What commands need to know of the host.
+pub struct Facts<'a> {
+    pub machine: &'a Machine,
+    pub guests: &'a BTreeMap<UserId, Guest>,
+}
+
+impl Host for Facts<'_> {
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::now_utc()
+    }
+
+    fn build_time(&self) -> OffsetDateTime {
+        self.machine.build_time()
+    }
+
+    fn usage(&self, user: UserId) -> Usage {
+        self.guests
+            .get(&user)
+            .map_or_else(Usage::default, |guest| guest.resources.usage())
+    }
+
+    fn machine(&self) -> HostView {
+        self.machine.view()
+    }
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A guest that is logged on, seen from `cpd`: its storage, its counters and the way to tell it something.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use cp_core::UserId;
+use cp_core::respond::Usage;
+use cp_proto::counters::{self, COUNTERS_BYTES, Counter};
+use cp_proto::{Event, Session, Socket};
+use rustix::io::{pread, retry_on_intr};
+
+use crate::host;
+use crate::ram::{GuestRam, RamError, memory_size};
+
+/// How many events may wait for a guest to read them: more than all paths of `*MSG` and some programs' messages can
+/// make at once. A guest that leaves more unread does not live any more.
+const EVENT_QUEUE: usize = 16 * 1024;
+
+/// How long a guest may leave an event unread once its socket is full as well.
+const EVENT_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a guest brings along.
+#[derive(Debug)]
+pub struct Resources {
+    /// Its storage.
+    pub ram: GuestRam,
+    counters: OwnedFd,
+    pid: u32,
+}
+
+impl Resources {
+    /// Checks the file descriptors that came with a guest's hello. `pid` is its process.
+    pub fn new(
+        ram: OwnedFd,
+        storage_bytes: u64,
+        counters: OwnedFd,
+        pid: u32,
+    ) -> Result<Self, RamError> {
+        let ram = GuestRam::new(ram, storage_bytes)?;
+        let size = memory_size(&counters, "page of counters")?;
+        if size < COUNTERS_BYTES as u64 {
+            return Err(RamError::TooSmall {
+                size: COUNTERS_BYTES as u64,
+                file: size,
+            });
+        }
+        Ok(Self { ram, counters, pid })
+    }
+
+    /// All counters, as they are now.
+    pub fn counters(&self) -> Vec<(Counter, u64)> {
+        let mut page = [0; COUNTERS_BYTES];
+        let length = retry_on_intr(|| pread(&self.counters, &mut page[..], 0)).unwrap_or(0);
+        counters::read(&page[..length])
+    }
+
+    /// One counter, as it is now.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters()
+            .into_iter()
+            .find(|&(each, _)| each == counter)
+            .map_or(0, |(_, value)| value)
+    }
+
+    /// What the guest uses.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            resident_pages: self.ram.resident_pages(),
+            cpu_time: host::cpu_time(self.pid),
+            essa_calls: self.counter(Counter::EssaCalls),
+        }
+    }
+}
+
+/// A guest that is logged on.
+#[derive(Debug)]
+pub struct Guest {
+    /// What it brought along.
+    pub resources: Resources,
+    /// What its CPUs must know.
+    pub session: Session,
+    /// The connections of its CPUs.
+    pub cpus: BTreeMap<u32, Arc<Socket>>,
+    socket: Arc<Socket>,
+    events: SyncSender<Event>,
+    sender: JoinHandle<()>,
+}
+
+impl Guest {
+    /// Takes a guest in. `socket` is its connection, on which events are sent from here on.
+    pub fn new(
+        user: UserId,
+        session: Session,
+        resources: Resources,
+        socket: Arc<Socket>,
+    ) -> io::Result<Self> {
+        let (events, queue) = sync_channel(EVENT_QUEUE);
+        let connection = Arc::clone(&socket);
+        let sender =
+            thread::Builder::new().spawn(move || send_events(user, &connection, &queue))?;
+        Ok(Self {
+            resources,
+            session,
+            cpus: BTreeMap::new(),
+            socket,
+            events,
+            sender,
+        })
+    }
+
+    /// Tells the guest something, without waiting for it. `false` if it does not listen any more.
+    #[must_use]
+    pub fn tell(&self, event: Event) -> bool {
+        match self.events.try_send(event) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        }
+    }
+
+    /// Ends the guest's connections, the one for events after it has been told why: then the thread ends.
+    pub fn dismiss(self, reason: &str) -> JoinHandle<()> {
+        for socket in self.cpus.values() {
+            socket.shut_down();
+        }
+        if !self.tell(Event::Logoff {
+            reason: reason.into(),
+        }) {
+            self.socket.shut_down();
+        }
+        self.sender
+    }
+}
+
+/// Sends events until the guest is dropped, and what waits then; ends the connection after it.
+fn send_events(user: UserId, socket: &Socket, queue: &Receiver<Event>) {
+    let sent = socket
+        .set_send_timeout(Some(EVENT_LIMIT))
+        .and_then(|()| queue.iter().try_for_each(|event| socket.send(&event)));
+    if let Err(error) = sent {
+        tracing::debug!("{user}: no more events: {error}");
+    }
+    socket.shut_down();
+}

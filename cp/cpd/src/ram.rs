@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The storage of a guest.
+
+use std::os::fd::OwnedFd;
+
+use cp_core::respond::PAGE_BYTES;
+use rustix::fs::{fcntl_get_seals, fstat};
+use rustix::io::{Errno, pread, pwrite, retry_on_intr};
+use thiserror::Error;
+
+/// What `st_blocks` counts in, in bytes.
+const BLOCK_BYTES: u64 = 512;
+
+/// A guest's storage: the only way in which `cpd` touches it.
+///
+/// It is read and written through the file, never mapped: a guest that truncates its memfd makes a call fail here
+/// instead of killing `cpd` with SIGBUS, and reading a hole gives zeroes without filling it.
+#[derive(Debug)]
+pub struct GuestRam {
+    memfd: OwnedFd,
+    size: u64,
+}
+
+/// Why a file descriptor is no guest storage.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RamError {
+    /// Only memory files can be sealed, so this tells them from devices, pipes and files on disk, which could block.
+    #[error("the guest's {0} is not a memfd")]
+    NotMemory(&'static str),
+    /// The guest says that its storage is larger than its file.
+    #[error("a storage of {size} bytes does not fit into its memfd of {file} bytes")]
+    TooSmall {
+        /// What the guest says.
+        size: u64,
+        /// The size of the file.
+        file: u64,
+    },
+    /// A system call failed.
+    #[error("cannot examine the guest's {0}: {1}")]
+    Io(&'static str, Errno),
+}
+
+/// A range is outside of the storage, or its file has shrunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{length} bytes at address {address:#x} are not in the guest's storage")]
+pub struct OutOfRange {
+    /// Where the range begins.
+    pub address: u64,
+    /// How long it is.
+    pub length: u64,
+}
+
+/// Checks that a file descriptor is one of a memory file; gives its size.
+pub fn memory_size(fd: &OwnedFd, what: &'static str) -> Result<u64, RamError> {
+    fcntl_get_seals(fd).map_err(|_| RamError::NotMemory(what))?;
+    let stat = fstat(fd).map_err(|errno| RamError::Io(what, errno))?;
+    Ok(stat.st_size.unsigned_abs())
+}
+
+impl GuestRam {
+    /// Takes a memfd as the storage of a guest, `size` bytes from address 0 on.
+    pub fn new(memfd: OwnedFd, size: u64) -> Result<Self, RamError> {
+        let file = memory_size(&memfd, "storage")?;
+        if file < size {
+            return Err(RamError::TooSmall { size, file });
+        }
+        Ok(Self { memfd, size })
+    }
+
+    /// Reads from the storage. After an error, `bytes` is undefined.
+    pub fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), OutOfRange> {
+        let length = bytes.len() as u64;
+        self.check(address, length)?;
+        let mut done = 0;
+        while done < bytes.len() {
+            match retry_on_intr(|| pread(&self.memfd, &mut bytes[done..], address + done as u64)) {
+                // The file has shrunk.
+                Ok(0) | Err(_) => return Err(OutOfRange { address, length }),
+                Ok(n) => done += n,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes to the storage. After an error inside of the storage, any part may have been written.
+    pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), OutOfRange> {
+        let length = bytes.len() as u64;
+        self.check(address, length)?;
+        let mut done = 0;
+        while done < bytes.len() {
+            match retry_on_intr(|| pwrite(&self.memfd, &bytes[done..], address + done as u64)) {
+                // The file has shrunk.
+                Ok(0) | Err(_) => return Err(OutOfRange { address, length }),
+                Ok(n) => done += n,
+            }
+        }
+        Ok(())
+    }
+
+    /// How many pages are resident: what the host's file system says, so that it is true whatever the guest does.
+    pub fn resident_pages(&self) -> u64 {
+        // Fails only for a descriptor that is none.
+        fstat(&self.memfd).map_or(0, |stat| {
+            stat.st_blocks.unsigned_abs() * BLOCK_BYTES / PAGE_BYTES
+        })
+    }
+
+    /// Checks that a range is in the storage.
+    pub fn check(&self, address: u64, length: u64) -> Result<(), OutOfRange> {
+        match address.checked_add(length) {
+            Some(end) if end <= self.size => Ok(()),
+            _ => Err(OutOfRange { address, length }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    fn memfd(size: u64) -> OwnedFd {
+        let fd = memfd_create("ram", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&fd, size).unwrap();
+        fd
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        let ram = GuestRam::new(memfd(8192), 8192).unwrap();
+        ram.write(4094, b"data").unwrap();
+        let mut bytes = [0; 4];
+        ram.read(4094, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"data");
+        ram.write(8188, b"data").unwrap();
+        for address in [8189, 8192, u64::MAX - 1, u64::MAX] {
+            assert_eq!(
+                ram.write(address, b"data"),
+                Err(OutOfRange { address, length: 4 })
+            );
+            assert!(ram.read(address, &mut bytes).is_err());
+        }
+        ram.read(8192, &mut []).unwrap();
+    }
+
+    #[test]
+    fn residency_is_the_hosts() {
+        let ram = GuestRam::new(memfd(1 << 20), 1 << 20).unwrap();
+        assert_eq!(ram.resident_pages(), 0);
+        ram.write(0, &[1; 4096]).unwrap();
+        ram.write(40960, &[1; 8192]).unwrap();
+        assert_eq!(ram.resident_pages(), 3);
+        // Reading a hole does not fill it.
+        ram.read(81920, &mut [0; 4096]).unwrap();
+        assert_eq!(ram.resident_pages(), 3);
+    }
+
+    #[test]
+    fn a_guest_may_truncate_its_memory_without_hurting_us() {
+        let fd = memfd(8192);
+        let ram = GuestRam::new(fd.try_clone().unwrap(), 8192).unwrap();
+        ftruncate(&fd, 0).unwrap();
+        assert!(ram.read(0, &mut [0; 1]).is_err());
+    }
+
+    #[test]
+    fn only_memory_will_do() {
+        let null: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+        assert_eq!(
+            GuestRam::new(null, 4096).unwrap_err(),
+            RamError::NotMemory("storage")
+        );
+        assert_eq!(
+            GuestRam::new(memfd(4096), 8192).unwrap_err(),
+            RamError::TooSmall {
+                size: 8192,
+                file: 4096
+            }
+        );
+    }
+}

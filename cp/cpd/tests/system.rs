@@ -1,0 +1,513 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A real `cpd` with guests that are only a connection and some memory.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cp_core::{UserId, ebcdic};
+use cp_proto::counters::COUNTERS_BYTES;
+use cp_proto::{
+    Connection, CpuConnection, Event, GuestConnection, Hello, Iucv, Plist, ProtoError, Reply,
+    Request, Role, Session, Socket, Welcome,
+};
+use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
+use rustix::io::{pread, pwrite};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+const STORAGE: u64 = 16 << 20;
+
+/// A system of its own.
+struct Cpd {
+    child: Child,
+    path: PathBuf,
+}
+
+impl Cpd {
+    fn start(path: &Path) -> Self {
+        let mut child = command(path).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert_eq!(
+            line,
+            format!("cpd: system COOPMEM ready on {}\n", path.display())
+        );
+        Self {
+            child,
+            path: path.into(),
+        }
+    }
+
+    fn signal(&mut self, signal: Signal) -> Option<i32> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+        self.child.wait().unwrap().code()
+    }
+
+    fn operator(&self) -> Connection {
+        Connection::operator(&self.path, "OPERATOR").unwrap()
+    }
+}
+
+impl Drop for Cpd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(path: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cpd"));
+    command.arg("--socket").arg(path).stderr(Stdio::piped());
+    command
+}
+
+fn system() -> (TempDir, Cpd) {
+    let directory = tempfile::tempdir().unwrap();
+    let cpd = Cpd::start(&directory.path().join("cp/cp.sock"));
+    (directory, cpd)
+}
+
+/// A guest, as far as `cpd` can tell.
+#[derive(Debug)]
+struct Guest {
+    ram: OwnedFd,
+    connection: GuestConnection,
+    path: PathBuf,
+}
+
+fn memory(bytes: u64) -> OwnedFd {
+    let fd = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
+    ftruncate(&fd, bytes).unwrap();
+    fd
+}
+
+impl Guest {
+    fn try_log_on(cpd: &Cpd, user: &str) -> Result<Self, ProtoError> {
+        let ram = memory(STORAGE);
+        let counters = memory(COUNTERS_BYTES as u64);
+        let connection =
+            GuestConnection::log_on(&cpd.path, user, STORAGE, 2, ram.as_fd(), counters.as_fd())?;
+        Ok(Self {
+            ram,
+            connection,
+            path: cpd.path.clone(),
+        })
+    }
+
+    fn log_on(cpd: &Cpd, user: &str) -> Self {
+        Self::try_log_on(cpd, user).unwrap()
+    }
+
+    fn cpu(&self, cpu: u32) -> CpuConnection {
+        CpuConnection::open(&self.path, self.connection.session(), cpu).unwrap()
+    }
+}
+
+/// Waits until a command gives that return code.
+fn wait_for(operator: &mut Connection, text: &str, rc: u32) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while operator.command(text).unwrap().rc != rc {
+        assert!(Instant::now() < end, "{text} does not come to {rc}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn refusal(result: Result<Guest, ProtoError>) -> String {
+    match result {
+        Err(ProtoError::Refused(reason)) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn guests_log_on_and_off() {
+    let (directory, cpd) = system();
+    assert_eq!(
+        fs::metadata(&cpd.path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert_eq!(
+        fs::metadata(directory.path().join("cp"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o700
+    );
+
+    let linux01 = Guest::log_on(&cpd, "LINUX01");
+    assert_eq!(linux01.connection.system(), "COOPMEM");
+    let _linux02 = Guest::log_on(&cpd, "LINUX02");
+    assert_eq!(
+        refusal(Guest::try_log_on(&cpd, "LINUX01")),
+        "user ID LINUX01 is already logged on"
+    );
+    assert!(refusal(Guest::try_log_on(&cpd, "linux03")).contains("lower-case"));
+    assert!(refusal(Guest::try_log_on(&cpd, "LINUX0003")).contains("at most 8"));
+
+    let mut operator = cpd.operator();
+    assert_eq!(
+        operator.command("query names").unwrap().lines,
+        ["LINUX01  - DSC , LINUX02  - DSC "]
+    );
+    drop(linux01);
+    wait_for(&mut operator, "query linux01", 45);
+    Guest::log_on(&cpd, "LINUX01");
+}
+
+#[test]
+fn memory_is_checked_at_logon() {
+    let (_directory, cpd) = system();
+    let log_on = |ram: &OwnedFd, counters: &OwnedFd, bytes, cpus| match GuestConnection::log_on(
+        &cpd.path,
+        "LINUX01",
+        bytes,
+        cpus,
+        ram.as_fd(),
+        counters.as_fd(),
+    ) {
+        Err(ProtoError::Refused(reason)) => reason,
+        other => panic!("{other:?}"),
+    };
+    let (ram, counters) = (memory(STORAGE), memory(COUNTERS_BYTES as u64));
+    let null: OwnedFd = fs::File::open("/dev/null").unwrap().into();
+    assert_eq!(
+        log_on(&null, &counters, STORAGE, 1),
+        "the guest's storage is not a memfd"
+    );
+    assert_eq!(
+        log_on(&ram, &null, STORAGE, 1),
+        "the guest's page of counters is not a memfd"
+    );
+    assert!(log_on(&ram, &counters, 2 * STORAGE, 1).contains("does not fit"));
+    assert!(log_on(&ram, &memory(8), STORAGE, 1).contains("does not fit"));
+    assert!(log_on(&ram, &counters, 4095, 1).contains("multiple of 4096"));
+    assert!(log_on(&ram, &counters, STORAGE, 0).contains("0 virtual CPUs"));
+
+    let socket = Socket::connect(&cpd.path).unwrap();
+    socket
+        .send(&Hello::new(Role::Guest {
+            user_id: "LINUX01".into(),
+            storage_bytes: STORAGE,
+            cpus: 1,
+        }))
+        .unwrap();
+    let Welcome::Refused { reason } = socket.receive().unwrap() else {
+        panic!("let in without memory")
+    };
+    assert!(reason.starts_with("0 file descriptors"), "{reason}");
+}
+
+#[test]
+fn commands_have_their_codes() {
+    let (_directory, cpd) = system();
+    let guest = Guest::log_on(&cpd, "LINUX01");
+    let mut cpu = guest.cpu(0);
+    assert_eq!(
+        cpu.command("QUERY USERID").unwrap().lines,
+        ["LINUX01  AT COOPMEM"]
+    );
+    let response = cpu.command("FROBNICATE 1\nQUERY V STOR").unwrap();
+    assert_eq!(response.rc, 1);
+    assert_eq!(
+        response.lines,
+        ["HCPCMD001E Unknown CP command: FROBNICATE", "STORAGE = 16M"]
+    );
+    assert_eq!(cpu.command("SMSG NOBODY HELLO").unwrap().rc, 45);
+    assert_eq!(cpu.command("SMSG LINUX01 HELLO").unwrap().rc, 57);
+    assert_eq!(cpu.command("SMSG LINUX01").unwrap().rc, 26);
+    assert_eq!(cpu.command("FORCE LINUX01").unwrap().rc, 1);
+    assert!(
+        matches!(cpu.command(&"x".repeat(241)), Err(ProtoError::Refused(reason)) if reason.contains("at most 240"))
+    );
+    assert!(matches!(
+        cpu.command("QUERY \u{20ac}"),
+        Err(ProtoError::Refused(_))
+    ));
+    assert_eq!(cpu.command("QUERY CPLEVEL").unwrap().lines.len(), 3);
+}
+
+#[test]
+fn residency_is_what_the_host_says() {
+    let (_directory, cpd) = system();
+    let guest = Guest::log_on(&cpd, "LINUX01");
+    let mut operator = cpd.operator();
+    let mut resident = || {
+        let lines = operator.command("indicate user linux01").unwrap().lines;
+        let pages = lines
+            .iter()
+            .find_map(|line| line.strip_prefix("PAGES: RES="))
+            .unwrap();
+        let pages: u64 = pages[..8].parse().unwrap();
+        let spaces = operator
+            .command("indicate spaces user linux01")
+            .unwrap()
+            .lines;
+        assert!(
+            spaces[1].starts_with(&format!("Pages: Main={pages} ")),
+            "{spaces:?}"
+        );
+        let user_id = Some(UserId::new("LINUX01").unwrap());
+        let Reply::Accounting(records) = operator.call(&Request::Accounting { user_id }).unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (records[0].resident_kib, records[0].storage_kib),
+            (pages * 4, STORAGE >> 10)
+        );
+        pages
+    };
+    assert_eq!(resident(), 0);
+    pwrite(&guest.ram, &vec![1; 1 << 20], 0).unwrap();
+    assert_eq!(resident(), 256);
+    fallocate(
+        &guest.ram,
+        FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+        0,
+        4096 * 100,
+    )
+    .unwrap();
+    assert_eq!(resident(), 156);
+}
+
+const QUERY: u64 = 0;
+const RECEIVE: u64 = 5;
+const CONNECT: u64 = 11;
+const DECLARE_BUFFER: u64 = 12;
+
+fn iucv(cpu: &mut CpuConnection, function: u64, plist: [u8; 40]) -> Iucv {
+    cpu.iucv(function, Plist(plist)).unwrap().unwrap()
+}
+
+/// What `smsgiucv` of Linux does, up to the text in the guest's storage.
+#[test]
+fn smsg_reaches_the_guest() {
+    let (_directory, cpd) = system();
+    let guest = Guest::log_on(&cpd, "LINUX01");
+    let mut cpu = guest.cpu(0);
+    assert_eq!(
+        cpu.iucv(CONNECT, Plist([0; 40])).unwrap(),
+        Err(1),
+        "an operation exception without a buffer"
+    );
+    assert_eq!(iucv(&mut cpu, QUERY, [0; 40]).r0, Some(40));
+    iucv(&mut cpu, DECLARE_BUFFER, [0; 40]);
+    let mut connect = [0; 40];
+    connect[5] = 255;
+    connect[8..16].copy_from_slice(&ebcdic::padded::<8>("*MSG"));
+    let connected = iucv(&mut cpu, CONNECT, connect);
+    assert_eq!(connected.cc, 0);
+    let path = [connected.plist.0[0], connected.plist.0[1]];
+    let Event::Interrupt { buffer, .. } = guest.connection.event().unwrap() else {
+        panic!()
+    };
+    assert_eq!(
+        (buffer.0[3], [buffer.0[0], buffer.0[1]]),
+        (2, path),
+        "connection complete"
+    );
+
+    let mut operator = Connection::operator(&cpd.path, "VMRMSVM").unwrap();
+    assert_eq!(
+        operator
+            .command("SMSG LINUX01 CMM SHRINK 20000")
+            .unwrap()
+            .rc,
+        57
+    );
+    assert_eq!(cpu.command("SET SMSG IUCV").unwrap().rc, 0);
+    assert_eq!(
+        operator
+            .command("SMSG LINUX01 CMM SHRINK 20000")
+            .unwrap()
+            .rc,
+        0
+    );
+    let Event::Interrupt {
+        buffer: Plist(pending),
+        ..
+    } = guest.connection.event().unwrap()
+    else {
+        panic!()
+    };
+    let text = ebcdic::from_str("VMRMSVM CMM SHRINK 20000");
+    assert_eq!(pending[3], 9, "message pending");
+    assert_eq!(
+        u32::from_be_bytes(pending[0x10..0x14].try_into().unwrap()) as usize,
+        text.len()
+    );
+
+    let mut receive = [0; 40];
+    receive[..2].copy_from_slice(&path);
+    receive[2] = 0x07;
+    receive[4..8].copy_from_slice(&pending[4..8]);
+    receive[8..12].copy_from_slice(&pending[8..12]);
+    receive[0x0c..0x10].copy_from_slice(&0x3000_u32.to_be_bytes());
+    receive[0x10..0x14].copy_from_slice(&100_u32.to_be_bytes());
+    assert_eq!(iucv(&mut cpu, RECEIVE, receive).cc, 0);
+    let mut received = vec![0; text.len()];
+    pread(&guest.ram, &mut received[..], 0x3000).unwrap();
+    assert_eq!(received, text);
+
+    // 255 may wait, no more.
+    for n in 0..255 {
+        assert_eq!(operator.command("SMSG LINUX01 X").unwrap().rc, 0, "{n}");
+    }
+    assert_eq!(operator.command("SMSG LINUX01 X").unwrap().rc, 57);
+
+    assert_eq!(cpu.call(&Request::Reset).unwrap(), Reply::Done);
+    assert_eq!(
+        cpu.iucv(CONNECT, Plist(connect)).unwrap(),
+        Err(1),
+        "no buffer after a reset"
+    );
+    assert_eq!(
+        operator.command("SMSG LINUX01 X").unwrap().lines,
+        ["HCPMFS057E LINUX01 not receiving; SMSG OFF"]
+    );
+}
+
+#[test]
+fn cpus_need_the_session_of_their_guest() {
+    let (_directory, cpd) = system();
+    let guest = Guest::log_on(&cpd, "LINUX01");
+    let open = |session, cpu| match CpuConnection::open(&cpd.path, session, cpu) {
+        Err(ProtoError::Refused(reason)) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        open(Session([0; 16]), 0),
+        "no guest with this session is logged on"
+    );
+    let session = guest.connection.session();
+    assert!(open(session, 2).starts_with("CPU 2 is not one of the guest's"));
+    let first = guest.cpu(0);
+    assert!(open(session, 0).contains("connected already"));
+    let mut second = guest.cpu(1);
+    drop(first);
+    drop(guest);
+    // Whatever comes first, the end of the connection or the answer: CPUs do not outlive their guest.
+    wait_for(&mut cpd.operator(), "query linux01", 45);
+    assert!(second.command("QUERY USERID").is_err());
+}
+
+#[test]
+fn force_and_messages_reach_guests() {
+    let (_directory, cpd) = system();
+    let guest = Guest::log_on(&cpd, "LINUX01");
+    let mut operator = cpd.operator();
+    operator.command("msg linux01 Hello\u{1b}[2J").unwrap();
+    let Event::Console { text } = guest.connection.event().unwrap() else {
+        panic!()
+    };
+    assert!(text.ends_with("  * MSG FROM OPERATOR: Hello [2J"), "{text}");
+    assert_eq!(operator.command("force linux01").unwrap().rc, 0);
+    let Event::Logoff { reason } = guest.connection.event().unwrap() else {
+        panic!()
+    };
+    assert!(reason.contains("FORCED BY OPERATOR"), "{reason}");
+    assert!(matches!(guest.connection.event(), Err(ProtoError::Closed)));
+    assert_eq!(operator.command("query linux01").unwrap().rc, 45);
+    // The ID is free at once, though the old process lives.
+    let _again = Guest::log_on(&cpd, "LINUX01");
+    drop(guest);
+    assert_eq!(operator.command("query linux01").unwrap().rc, 0);
+}
+
+#[test]
+fn a_guest_that_does_not_listen_is_logged_off_and_hurts_nobody() {
+    let (_directory, cpd) = system();
+    let _deaf = Guest::log_on(&cpd, "LINUX01");
+    let mut operator = cpd.operator();
+    let sent =
+        (0..100_000).find(|_| operator.command("msgnoh linux01 are you there").unwrap().rc != 0);
+    assert!(sent.is_some_and(|sent| sent > 1000), "{sent:?}");
+    assert_eq!(operator.command("query linux01").unwrap().rc, 45);
+}
+
+#[test]
+fn hostile_clients_are_refused_and_change_nothing() {
+    let (_directory, cpd) = system();
+    let mut operator = cpd.operator();
+    let refused = |hello: &dyn Fn(&Socket)| {
+        let socket = Socket::connect(&cpd.path).unwrap();
+        hello(&socket);
+        match socket.receive::<Welcome>() {
+            Ok(Welcome::Refused { reason }) => reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(refused(&|socket| socket.send(&(99_u32, "future")).unwrap()).contains("version 99"));
+    assert!(refused(&|socket| socket.send(&[0xff_u8; 32]).unwrap()).contains("malformed"));
+    assert!(
+        refused(&|socket| socket
+            .send(&Hello::new(Role::Operator {
+                user_id: "*".into()
+            }))
+            .unwrap())
+        .contains("'*'")
+    );
+    for _ in 0..50 {
+        drop(Socket::connect(&cpd.path).unwrap());
+    }
+    assert!(matches!(
+        operator
+            .call(&Request::Iucv {
+                function: 0,
+                plist: Plist([0; 40])
+            })
+            .unwrap(),
+        Reply::Failed { .. }
+    ));
+    assert!(matches!(
+        operator.call(&Request::Reset).unwrap(),
+        Reply::Failed { .. }
+    ));
+    assert_eq!(
+        operator.command("query users").unwrap().lines,
+        ["     0 USERS,     0 DIALED,     0 NET"]
+    );
+}
+
+#[test]
+fn one_cpd_at_a_time_and_none_is_forgotten() {
+    let (directory, mut cpd) = system();
+    let second = command(&cpd.path).output().unwrap();
+    assert!(!second.status.success());
+    assert_eq!(
+        String::from_utf8(second.stderr).unwrap(),
+        format!("cpd: another cpd is listening on {}\n", cpd.path.display())
+    );
+
+    // Killed: its guests see it, its socket is stale and replaced.
+    let guest = Guest::log_on(&cpd, "LINUX01");
+    cpd.signal(Signal::KILL);
+    assert!(matches!(guest.connection.event(), Err(ProtoError::Closed)));
+    assert!(cpd.path.exists());
+    let mut cpd = Cpd::start(&cpd.path.clone());
+
+    // Asked to end: guests are told, nothing is left.
+    let guest = Guest::log_on(&cpd, "LINUX01");
+    assert_eq!(cpd.signal(Signal::TERM), Some(0));
+    assert_eq!(
+        guest.connection.event().unwrap(),
+        Event::Logoff {
+            reason: "the system shuts down".into()
+        }
+    );
+    assert_eq!(
+        fs::read_dir(directory.path().join("cp")).unwrap().count(),
+        0
+    );
+}
