@@ -27,14 +27,8 @@ pub trait System: Send + Sync + 'static {
     /// Issues CP commands, separated by `'\n'`.
     fn command(&self, cpu: u32, text: &str) -> Result<Response, ProtoError>;
 
-    /// Executes IUCV; the inner error is a program interruption code. `oldest_pending`: see [`Request::Iucv`].
-    fn iucv(
-        &self,
-        cpu: u32,
-        function: u64,
-        plist: Plist,
-        oldest_pending: u64,
-    ) -> Result<Result<Iucv, u16>, ProtoError>;
+    /// Executes IUCV; the inner error is a program interruption code.
+    fn iucv(&self, cpu: u32, function: u64, plist: Plist) -> Result<Result<Iucv, u16>, ProtoError>;
 
     /// Asks what one guest uses, or what all do that the caller may see.
     fn accounting(&self, cpu: u32, user_id: Option<UserId>) -> Result<Vec<Accounting>, ProtoError>;
@@ -235,16 +229,8 @@ impl System for Link {
         self.on_cpu(cpu, |connection| connection.command(text))
     }
 
-    fn iucv(
-        &self,
-        cpu: u32,
-        function: u64,
-        plist: Plist,
-        oldest_pending: u64,
-    ) -> Result<Result<Iucv, u16>, ProtoError> {
-        self.on_cpu(cpu, |connection| {
-            connection.iucv(function, plist, oldest_pending)
-        })
+    fn iucv(&self, cpu: u32, function: u64, plist: Plist) -> Result<Result<Iucv, u16>, ProtoError> {
+        self.on_cpu(cpu, |connection| connection.iucv(function, plist))
     }
 
     fn accounting(&self, cpu: u32, user_id: Option<UserId>) -> Result<Vec<Accounting>, ProtoError> {

@@ -85,9 +85,9 @@ impl CountersPage {
         self.0[counter as usize].fetch_add(n, Ordering::Relaxed);
     }
 
-    /// Sets what is not a count.
-    pub fn set(&self, counter: Counter, value: u64) {
-        self.0[counter as usize].store(value, Ordering::Relaxed);
+    /// Raises what is not a count to `value`, if it is not there already: whoever comes late changes nothing.
+    pub fn raise(&self, counter: Counter, value: u64) {
+        self.0[counter as usize].fetch_max(value, Ordering::Relaxed);
     }
 
     /// The value of a counter.
@@ -145,6 +145,9 @@ mod tests {
             assert_eq!(value, page.get(counter), "{}", counter.name());
         }
         assert_eq!(page.get(Counter::PagesReleased), 512);
+        page.raise(Counter::IucvOldestPending, 7);
+        page.raise(Counter::IucvOldestPending, 5);
+        assert_eq!(page.get(Counter::IucvOldestPending), 7);
     }
 
     #[test]

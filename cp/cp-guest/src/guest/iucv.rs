@@ -70,6 +70,7 @@ impl<H: Host, S: System> Guest<H, S> {
             }
             Function::RetrieveBuffer => {
                 let (completion, declaration) = interrupts.retrieve(cpu.index())?;
+                self.shared.publish_oldest();
                 match declaration {
                     Declaration::Last => self.remote(cpu, system, function, plist),
                     Declaration::Further | Declaration::First => Ok(completion),
@@ -91,8 +92,7 @@ impl<H: Host, S: System> Guest<H, S> {
         function: Function,
         plist: &mut Raw,
     ) -> Result<Completion, Exception> {
-        let oldest = self.shared.interrupts.oldest_pending().0;
-        let reply = system.iucv(cpu.address(), function as u64, Plist(*plist), oldest);
+        let reply = system.iucv(cpu.address(), function as u64, Plist(*plist));
         match reply {
             Ok(Ok(outcome)) => {
                 *plist = outcome.plist.0;

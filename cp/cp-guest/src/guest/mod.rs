@@ -54,6 +54,12 @@ impl<H: Host> Shared<H> {
         }
     }
 
+    /// Lets `cpd` know which interrupts are gone, after one was taken or taken back.
+    fn publish_oldest(&self) {
+        let oldest = self.interrupts.oldest_pending();
+        self.counters.raise(Counter::IucvOldestPending, oldest.0);
+    }
+
     fn lost_cpd(&self, error: &ProtoError) -> Exception {
         self.stop(&format!(
             "the guest is stopped, since it lost its Control Program: {error}"
@@ -77,6 +83,7 @@ impl<H: Host> Receiver for Shared<H> {
             }
             Event::Retract { id } => {
                 if self.interrupts.retract(InterruptId(id)) {
+                    self.publish_oldest();
                     self.counters.add(Counter::IucvInterruptsRetracted, 1);
                 }
             }
@@ -167,6 +174,7 @@ impl<H: Host, S: System> Guest<H, S> {
     #[must_use]
     pub fn take_interrupt(&self, cpu: &Cpu) -> Option<Interrupt> {
         let taken = self.shared.interrupts.take(cpu.index())?;
+        self.shared.publish_oldest();
         self.shared.counters.add(Counter::IucvInterrupts, 1);
         Some(Interrupt {
             address: taken.buffer.into(),
@@ -189,6 +197,7 @@ impl<H: Host, S: System> Guest<H, S> {
             self.shared.lost_cpd(&error);
         }
         self.shared.interrupts.reset();
+        self.shared.publish_oldest();
     }
 
     /// Ends the guest because of an error in this library.

@@ -135,13 +135,7 @@ impl System for TestSystem {
         })
     }
 
-    fn iucv(
-        &self,
-        _: u32,
-        function: u64,
-        plist: Plist,
-        _: u64,
-    ) -> Result<Result<Iucv, u16>, ProtoError> {
+    fn iucv(&self, _: u32, function: u64, plist: Plist) -> Result<Result<Iucv, u16>, ProtoError> {
         self.0.functions.lock().unwrap().push(function);
         let mut outcome = Iucv {
             cc: 0,
