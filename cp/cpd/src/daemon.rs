@@ -268,12 +268,18 @@ impl Daemon {
         socket.set_receive_timeout(None)?;
         loop {
             let request = socket.receive()?;
-            let reply = {
+            let (reply, marked) = {
+                let reset = request == Request::Reset;
                 let mut core = self.lock();
                 let reply = core.answer(client, request);
                 core.deliver();
-                reply
+                let guest = core.guests.get(&client.caller().user);
+                (reply, guest.filter(|_| reset).map(Guest::mark))
             };
+            // A guest that is reset goes on when it has been told all that concerns its past. Only its own CPU waits.
+            if let Some(marked) = marked {
+                let _ = marked.recv_timeout(CLIENT_LIMIT);
+            }
             match socket.send(&reply) {
                 Err(error @ ProtoError::TooLong { .. }) => socket.send(&Reply::Failed {
                     reason: error.to_string(),

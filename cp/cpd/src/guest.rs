@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -25,6 +25,14 @@ const EVENT_QUEUE: usize = 16 * 1024;
 
 /// How long a guest may leave an event unread once its socket is full as well.
 const EVENT_LIMIT: Duration = Duration::from_secs(30);
+
+/// What waits in a guest's queue.
+#[derive(Debug)]
+enum Outgoing {
+    Event(Event),
+    /// Somebody wants to know when everything before this has been sent.
+    Mark(Sender<()>),
+}
 
 /// What a guest brings along.
 #[derive(Debug)]
@@ -89,7 +97,7 @@ pub struct Guest {
     /// The connections of its CPUs.
     pub cpus: BTreeMap<u32, Arc<Socket>>,
     socket: Arc<Socket>,
-    events: SyncSender<Event>,
+    events: SyncSender<Outgoing>,
     sender: JoinHandle<()>,
 }
 
@@ -118,10 +126,18 @@ impl Guest {
     /// Tells the guest something, without waiting for it. `false` if it does not listen any more.
     #[must_use]
     pub fn tell(&self, event: Event) -> bool {
-        match self.events.try_send(event) {
+        match self.events.try_send(Outgoing::Event(event)) {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
         }
+    }
+
+    /// Receives something when all events so far have been sent, or fails when they will not be.
+    pub fn mark(&self) -> Receiver<()> {
+        let (reached, marked) = channel();
+        // A full queue drops the mark, and with it what would reach it.
+        let _ = self.events.try_send(Outgoing::Mark(reached));
+        marked
     }
 
     /// Ends the guest's connections, the one for events after it has been told why: then the thread ends.
@@ -139,10 +155,18 @@ impl Guest {
 }
 
 /// Sends events until the guest is dropped, and what waits then; ends the connection after it.
-fn send_events(user: UserId, socket: &Socket, queue: &Receiver<Event>) {
+fn send_events(user: UserId, socket: &Socket, queue: &Receiver<Outgoing>) {
+    let send = |outgoing| match outgoing {
+        Outgoing::Event(event) => socket.send(&event),
+        Outgoing::Mark(reached) => {
+            // Who asked may not wait for it any more.
+            let _ = reached.send(());
+            Ok(())
+        }
+    };
     let sent = socket
         .set_send_timeout(Some(EVENT_LIMIT))
-        .and_then(|()| queue.iter().try_for_each(|event| socket.send(&event)));
+        .and_then(|()| queue.iter().try_for_each(send));
     if let Err(error) = sent {
         tracing::debug!("{user}: no more events: {error}");
     }

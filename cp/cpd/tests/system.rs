@@ -367,6 +367,13 @@ fn smsg_reaches_the_guest() {
     assert_eq!(operator.command("SMSG LINUX01 X").unwrap().rc, 57);
 
     assert_eq!(cpu.call(&Request::Reset).unwrap(), Reply::Done);
+    // All that concerns the past has been sent by then.
+    rustix::net::recv(
+        &guest.connection,
+        &mut [0; 256],
+        rustix::net::RecvFlags::DONTWAIT,
+    )
+    .unwrap();
     assert_eq!(
         cpu.iucv(CONNECT, Plist(connect)).unwrap(),
         Err(1),
