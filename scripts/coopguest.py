@@ -241,7 +241,10 @@ class Guest:
         """The agent's next line."""
         while b"\n" not in self.buffer:
             if select.select([self.port], [], [], 0.2)[0]:
-                data = self.port.recv(65536)
+                try:
+                    data = self.port.recv(65536)
+                except ConnectionResetError:
+                    data = b""
                 if not data:
                     self.process.wait(10)
                     self._alive(0)
@@ -309,5 +312,6 @@ class Guest:
                 self.process.kill()
                 self.process.wait()
         if keep := os.environ.get("COOPMEM_KEEP"):
-            shutil.copytree(self.folder, f"{keep}/{self.name}", dirs_exist_ok=True)
+            shutil.copytree(self.folder, f"{keep}/{self.name}", dirs_exist_ok=True,
+                            ignore=shutil.ignore_patterns("agent", "initramfs"))
         shutil.rmtree(self.folder, ignore_errors=True)
