@@ -71,8 +71,8 @@ use crate::{
 ///         let mut jobs = queue.jobs.lock();
 ///         while !kthread::should_stop() {
 ///             if *jobs == 0 {
-///                 // Returns also when the thread is to stop.
-///                 queue.changed.wait_interruptible(&mut jobs);
+///                 // Returns also when the thread is to stop, which is looked at next.
+///                 let _ = queue.changed.wait_interruptible(&mut jobs);
 ///             } else {
 ///                 *jobs -= 1;
 ///             }
@@ -85,7 +85,7 @@ use crate::{
 ///
 /// drop(worker);
 /// // The thread is gone, and so is its closure.
-/// assert!(queue.into_unique_or_drop().is_some());
+/// assert!(Arc::into_unique_or_drop(queue).is_some());
 /// # Ok::<(), Error>(())
 /// ```
 #[must_use = "dropping it stops the thread at once"]
@@ -215,4 +215,183 @@ unsafe extern "C" fn run<F: FnOnce()>(closure: *mut c_void) -> c_int {
 unsafe fn discard<F>(closure: *mut c_void) {
     // SAFETY: By the safety requirements, this is a `KBox<F>` that is now ours.
     drop(unsafe { KBox::from_raw(closure.cast::<F>()) });
+}
+
+#[cfg(CONFIG_RUST_KTHREAD_KUNIT_TEST)]
+#[kunit_tests(rust_kthread)]
+mod tests {
+    use super::*;
+    use crate::{
+        new_condvar, new_mutex,
+        sync::{
+            atomic::{
+                Atomic,
+                Relaxed, //
+            },
+            Arc,
+            Completion,
+            CondVar,
+            Mutex, //
+        },
+    };
+
+    /// Where a test and its thread meet.
+    #[pin_data]
+    struct Meeting {
+        /// The thread got to run.
+        #[pin]
+        running: Completion,
+        /// The thread is about to return.
+        #[pin]
+        done: Completion,
+        /// How often the thread was woken up, for it to sleep with.
+        #[pin]
+        wakeups: Mutex<usize>,
+        /// Never notified.
+        #[pin]
+        silence: CondVar,
+        /// What the thread saw of [`should_stop`] when it returned.
+        saw_stop: Atomic<bool>,
+    }
+
+    impl Meeting {
+        fn new() -> Result<Arc<Self>> {
+            Arc::pin_init(
+                pin_init!(Self {
+                    running <- Completion::new(),
+                    done <- Completion::new(),
+                    wakeups <- new_mutex!(0),
+                    silence <- new_condvar!(),
+                    saw_stop: Atomic::new(false),
+                }),
+                GFP_KERNEL,
+            )
+        }
+
+        /// Sleeps until the thread is to stop, with nobody but that to end the sleep.
+        fn sleep(&self) {
+            let mut wakeups = self.wakeups.lock();
+            while !should_stop() {
+                let _ = self.silence.wait_interruptible(&mut wakeups);
+                *wakeups += 1;
+            }
+            self.saw_stop.store(true, Relaxed);
+        }
+    }
+
+    /// The closures of the tests hold an `Arc`: being the only owner shows that they are dropped.
+    fn is_ours_alone(meeting: Arc<Meeting>) -> bool {
+        Arc::into_unique_or_drop(meeting).is_some()
+    }
+
+    #[test]
+    fn sleeping_thread_stops() -> Result {
+        let meeting = Meeting::new()?;
+        let thread = Thread::run(c"kunit_sleep", {
+            let meeting = meeting.clone();
+            move || {
+                meeting.running.complete_all();
+                meeting.sleep();
+            }
+        })?;
+
+        meeting.running.wait_for_completion();
+        assert!(!meeting.saw_stop.load(Relaxed));
+        drop(thread);
+
+        assert!(meeting.saw_stop.load(Relaxed));
+        assert!(is_ours_alone(meeting));
+        Ok(())
+    }
+
+    #[test]
+    fn thread_may_return_before_it_is_stopped() -> Result {
+        let meeting = Meeting::new()?;
+        let thread = Thread::run(c"kunit_return", {
+            let meeting = meeting.clone();
+            move || {
+                meeting.saw_stop.store(should_stop(), Relaxed);
+                meeting.done.complete_all();
+            }
+        })?;
+
+        meeting.done.wait_for_completion();
+        // By now it has exited, or is about to.
+        crate::time::delay::fsleep(crate::time::Delta::from_millis(20));
+        drop(thread);
+
+        assert!(!meeting.saw_stop.load(Relaxed));
+        assert!(is_ours_alone(meeting));
+        Ok(())
+    }
+
+    #[test]
+    fn thread_that_never_ran_drops_its_closure() -> Result {
+        let meeting = Meeting::new()?;
+        let thread = Thread::create(c"kunit_never", {
+            let meeting = meeting.clone();
+            move || meeting.running.complete_all()
+        })?;
+        drop(thread);
+
+        // Completes at once what would otherwise hang: nobody else is left to do it.
+        assert!(is_ours_alone(meeting));
+        Ok(())
+    }
+
+    #[test]
+    fn thread_dropped_at_once_runs_whole_or_not_at_all() -> Result {
+        for _ in 0..50 {
+            let meeting = Meeting::new()?;
+            drop(Thread::run(c"kunit_race", {
+                let meeting = meeting.clone();
+                move || meeting.sleep()
+            })?);
+            assert!(is_ours_alone(meeting));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn thread_runs_its_closure_in_a_task_of_its_own() -> Result {
+        let pid = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+        let thread = Thread::run(c"kunit_pid", {
+            let pid = pid.clone();
+            move || {
+                pid.store(current!().pid(), Relaxed);
+                while !should_stop() {
+                    crate::time::delay::fsleep(crate::time::Delta::from_millis(1));
+                }
+            }
+        })?;
+        while pid.load(Relaxed) == 0 {
+            crate::time::delay::fsleep(crate::time::Delta::from_millis(1));
+        }
+
+        assert_eq!(pid.load(Relaxed), thread.task().pid());
+        assert!(pid.load(Relaxed) != current!().pid());
+        Ok(())
+    }
+
+    #[test]
+    fn two_threads_stop_one_by_one() -> Result {
+        let (one, other) = (Meeting::new()?, Meeting::new()?);
+        let sleeper = |meeting: &Arc<Meeting>| {
+            let meeting = meeting.clone();
+            Thread::run(c"kunit_two", move || {
+                meeting.running.complete_all();
+                meeting.sleep();
+            })
+        };
+        let (first, second) = (sleeper(&one)?, sleeper(&other)?);
+        one.running.wait_for_completion();
+        other.running.wait_for_completion();
+
+        drop(first);
+        assert!(one.saw_stop.load(Relaxed));
+        assert!(!other.saw_stop.load(Relaxed));
+        drop(second);
+        assert!(other.saw_stop.load(Relaxed));
+        Ok(())
+    }
 }
