@@ -153,3 +153,104 @@ unsafe extern "C" fn notify<T: Notifier>(
     *freed = freed.saturating_add(data.oom() as c_ulong);
     bindings::NOTIFY_OK as c_int
 }
+
+#[cfg(CONFIG_RUST_OOM_KUNIT_TEST)]
+#[kunit_tests(rust_oom)]
+mod tests {
+    use super::*;
+    use crate::sync::atomic::{
+        Atomic,
+        Relaxed, //
+    };
+
+    /// Gives back what it has, once.
+    struct Spare {
+        pages: Atomic<usize>,
+        calls: Atomic<usize>,
+    }
+
+    impl Spare {
+        fn new(pages: usize) -> Result<Arc<Self>> {
+            let spare = Self {
+                pages: Atomic::new(pages),
+                calls: Atomic::new(0),
+            };
+            Ok(Arc::new(spare, GFP_KERNEL)?)
+        }
+    }
+
+    impl Notifier for Spare {
+        fn oom(&self) -> usize {
+            self.calls.fetch_add(1, Relaxed);
+            self.pages.xchg(0, Relaxed)
+        }
+    }
+
+    fn register(spare: &Arc<Spare>) -> Result<Pin<KBox<Registration<Arc<Spare>>>>> {
+        KBox::pin_init(Registration::new(spare.clone()), GFP_KERNEL)
+    }
+
+    /// Calls a notifier as `out_of_memory()` does, with what others have freed before.
+    fn call<T: Notifier>(registration: &Registration<T>, freed: &mut c_ulong) -> Result<c_int> {
+        let block = registration.block.get();
+        // SAFETY: The block is registered, so it is valid and nobody writes its callback.
+        let notify = unsafe { (*block).notifier_call }.ok_or(EINVAL)?;
+        // SAFETY: The block is that of a pinned registration; the counter is ours.
+        Ok(unsafe { notify(block, 0, core::ptr::from_mut(freed).cast()) })
+    }
+
+    #[test]
+    fn freed_pages_are_added_to_those_of_others() -> Result {
+        let spare = Spare::new(5)?;
+        let registration = register(&spare)?;
+        let mut freed = 2;
+
+        assert_eq!(
+            call(&registration, &mut freed)?,
+            bindings::NOTIFY_OK as c_int
+        );
+        assert_eq!(freed, 7);
+
+        // There is nothing left: others are still asked, and the count stays.
+        assert_eq!(
+            call(&registration, &mut freed)?,
+            bindings::NOTIFY_OK as c_int
+        );
+        assert_eq!(freed, 7);
+        assert_eq!(spare.calls.load(Relaxed), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn freed_pages_do_not_wrap() -> Result {
+        let registration = register(&Spare::new(5)?)?;
+        let mut freed = c_ulong::MAX - 1;
+        call(&registration, &mut freed)?;
+        assert_eq!(freed, c_ulong::MAX);
+        Ok(())
+    }
+
+    #[test]
+    fn the_block_is_on_the_list_of_notifiers() -> Result {
+        let registration = register(&Spare::new(0)?)?;
+        let block = registration.block.get();
+        // SAFETY: The block is valid. It is registered again below, before anything else.
+        to_result(unsafe { bindings::unregister_oom_notifier(block) })?;
+        // SAFETY: Ditto. It has just been unregistered.
+        assert_eq!(
+            to_result(unsafe { bindings::unregister_oom_notifier(block) }),
+            Err(ENOENT)
+        );
+        // SAFETY: The block is valid and pinned.
+        to_result(unsafe { bindings::register_oom_notifier(block) })
+    }
+
+    #[test]
+    fn dropping_gives_the_data_up() -> Result {
+        let spare = Spare::new(1)?;
+        drop((register(&spare)?, register(&spare)?));
+        assert_eq!(spare.calls.load(Relaxed), 0);
+        assert!(Arc::into_unique_or_drop(spare).is_some());
+        Ok(())
+    }
+}
