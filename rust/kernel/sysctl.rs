@@ -302,3 +302,274 @@ fn write<T, E: Entry<T>>(data: &T, text: &[u8], pos: bindings::loff_t) -> Result
     }
     E::store(data, BStr::from_bytes(text))
 }
+
+#[cfg(CONFIG_RUST_SYSCTL_KUNIT_TEST)]
+#[kunit_tests(rust_sysctl)]
+mod tests {
+    use super::*;
+    use crate::{
+        str::parse_int::ParseInt,
+        sync::{
+            atomic::{
+                Atomic,
+                Relaxed, //
+            },
+            Arc, //
+        },
+    };
+
+    /// What the files of the tests work on.
+    struct Numbers {
+        first: Atomic<usize>,
+        second: Atomic<usize>,
+    }
+
+    struct First;
+
+    impl Entry<Arc<Numbers>> for First {
+        const NAME: &'static CStr = c"first";
+        const MODE: u16 = 0o644;
+
+        fn show(numbers: &Arc<Numbers>, out: &mut dyn fmt::Write) -> Result {
+            writeln!(out, "{}", numbers.first.load(Relaxed))?;
+            Ok(())
+        }
+
+        fn store(numbers: &Arc<Numbers>, text: &BStr) -> Result {
+            numbers.first.store(usize::from_str(text)?, Relaxed);
+            Ok(())
+        }
+    }
+
+    /// Two numbers in a file, of which only small ones are taken.
+    struct Both;
+
+    impl Entry<Arc<Numbers>> for Both {
+        const NAME: &'static CStr = c"both";
+        const MODE: u16 = 0o600;
+
+        fn show(numbers: &Arc<Numbers>, out: &mut dyn fmt::Write) -> Result {
+            let (first, second) = (numbers.first.load(Relaxed), numbers.second.load(Relaxed));
+            writeln!(out, "{first} {second}")?;
+            Ok(())
+        }
+
+        fn store(numbers: &Arc<Numbers>, text: &BStr) -> Result {
+            let mut words = text.split(u8::is_ascii_whitespace);
+            let (Some(first), Some(second), None) = (words.next(), words.next(), words.next())
+            else {
+                return Err(EINVAL);
+            };
+            let first = usize::from_str(BStr::from_bytes(first))?;
+            let second = usize::from_str(BStr::from_bytes(second))?;
+            if first > 100 || second > 100 {
+                return Err(ERANGE);
+            }
+            numbers.first.store(first, Relaxed);
+            numbers.second.store(second, Relaxed);
+            Ok(())
+        }
+    }
+
+    /// Cannot be written.
+    struct Sum;
+
+    impl Entry<Arc<Numbers>> for Sum {
+        const NAME: &'static CStr = c"sum";
+        const MODE: u16 = 0o444;
+
+        fn show(numbers: &Arc<Numbers>, out: &mut dyn fmt::Write) -> Result {
+            let sum = numbers
+                .first
+                .load(Relaxed)
+                .checked_add(numbers.second.load(Relaxed))
+                .ok_or(EOVERFLOW)?;
+            writeln!(out, "{sum}")?;
+            Ok(())
+        }
+    }
+
+    /// The directory of the tests, which run one after the other.
+    const PATH: &CStr = c"kernel/rust_sysctl_kunit";
+    const FIRST: usize = 0;
+    const BOTH: usize = 1;
+    const SUM: usize = 2;
+
+    fn numbers(first: usize, second: usize) -> Result<Arc<Numbers>> {
+        let numbers = Numbers {
+            first: Atomic::new(first),
+            second: Atomic::new(second),
+        };
+        Ok(Arc::new(numbers, GFP_KERNEL)?)
+    }
+
+    fn register(numbers: &Arc<Numbers>) -> Result<Registration<Arc<Numbers>>> {
+        Registration::new(
+            PATH,
+            numbers.clone(),
+            &[File::of::<First>(), File::of::<Both>(), File::of::<Sum>()],
+        )
+    }
+
+    /// Calls the handler of a registered file as procfs does; gives length and position after it.
+    fn access(
+        files: &Registration<Arc<Numbers>>,
+        file: usize,
+        write: bool,
+        buffer: &mut [u8],
+        mut pos: bindings::loff_t,
+    ) -> Result<(usize, bindings::loff_t)> {
+        let entry = &files._table[file];
+        let handler = entry.proc_handler.ok_or(EINVAL)?;
+        let mut len = buffer.len();
+        // SAFETY: The entry belongs to a live registration; buffer, length and position are ours.
+        let result = unsafe {
+            handler(
+                entry,
+                c_int::from(write),
+                buffer.as_mut_ptr().cast(),
+                &mut len,
+                &mut pos,
+            )
+        };
+        crate::error::to_result(result)?;
+        Ok((len, pos))
+    }
+
+    /// Reads a file from its start with a buffer of `N` bytes, then expects end of file.
+    fn check_read<const N: usize>(
+        files: &Registration<Arc<Numbers>>,
+        file: usize,
+        expected: &[u8],
+    ) -> Result {
+        let mut buffer = [b'?'; N];
+        let (len, pos) = access(files, file, false, &mut buffer, 0)?;
+        assert_eq!(&buffer[..len], expected);
+        assert!(buffer[len..].iter().all(|&byte| byte == b'?'));
+        assert_eq!(usize::try_from(pos)?, len);
+        if len > 0 {
+            assert_eq!(access(files, file, false, &mut buffer, pos)?, (0, pos));
+        }
+        Ok(())
+    }
+
+    /// Writes a file at `pos`; what was taken must be all of it.
+    fn write_at(
+        files: &Registration<Arc<Numbers>>,
+        file: usize,
+        text: &[u8],
+        pos: bindings::loff_t,
+    ) -> Result {
+        let mut buffer = KVec::with_capacity(text.len(), GFP_KERNEL)?;
+        buffer.extend_from_slice(text, GFP_KERNEL)?;
+        let (len, after) = access(files, file, true, &mut buffer, pos)?;
+        assert_eq!(len, text.len());
+        assert_eq!(usize::try_from(after)?, text.len());
+        Ok(())
+    }
+
+    #[test]
+    fn reads_end_after_the_text() -> Result {
+        let files = register(&numbers(12345, 6)?)?;
+        check_read::<64>(&files, FIRST, b"12345\n")?;
+        check_read::<64>(&files, BOTH, b"12345 6\n")?;
+        check_read::<64>(&files, SUM, b"12351\n")
+    }
+
+    #[test]
+    fn reads_are_cut_off_by_the_buffer() -> Result {
+        let files = register(&numbers(12345, 6)?)?;
+        check_read::<6>(&files, FIRST, b"12345\n")?;
+        check_read::<5>(&files, FIRST, b"12345")?;
+        check_read::<1>(&files, FIRST, b"1")?;
+        check_read::<0>(&files, FIRST, b"")
+    }
+
+    #[test]
+    fn errors_of_show_are_those_of_the_reader() -> Result {
+        let files = register(&numbers(usize::MAX, 1)?)?;
+        let mut buffer = [0; 8];
+        assert_eq!(access(&files, SUM, false, &mut buffer, 0), Err(EOVERFLOW));
+        Ok(())
+    }
+
+    #[test]
+    fn writes_ignore_white_space_around_the_text() -> Result {
+        let numbers = numbers(0, 0)?;
+        let files = register(&numbers)?;
+        let texts: [&[u8]; 5] = [b"7", b"7\n", b"  7", b"\t7 \n", b"\n\n7\n\n"];
+        for text in texts {
+            numbers.first.store(0, Relaxed);
+            write_at(&files, FIRST, text, 0)?;
+            assert_eq!(files.data().first.load(Relaxed), 7);
+        }
+        write_at(&files, BOTH, b" 8 9\n", 0)?;
+        assert_eq!(numbers.first.load(Relaxed), 8);
+        assert_eq!(numbers.second.load(Relaxed), 9);
+        Ok(())
+    }
+
+    #[test]
+    fn writes_without_text_are_refused() -> Result {
+        let files = register(&numbers(3, 0)?)?;
+        let texts: [&[u8]; 3] = [b"", b"\n", b" \t\n"];
+        for text in texts {
+            assert_eq!(write_at(&files, FIRST, text, 0), Err(EINVAL));
+        }
+        check_read::<8>(&files, FIRST, b"3\n")
+    }
+
+    #[test]
+    fn writes_in_pieces_are_refused() -> Result {
+        let files = register(&numbers(3, 0)?)?;
+        write_at(&files, FIRST, b"4", 0)?;
+        assert_eq!(write_at(&files, FIRST, b"2", 1), Err(EINVAL));
+        check_read::<8>(&files, FIRST, b"4\n")
+    }
+
+    #[test]
+    fn writes_are_bounded() -> Result {
+        let files = register(&numbers(3, 0)?)?;
+        let mut text = KVec::from_elem(b' ', MAX_TEXT + 1, GFP_KERNEL)?;
+
+        text[0] = b'5';
+        assert_eq!(write_at(&files, FIRST, &text, 0), Err(EINVAL));
+        check_read::<8>(&files, FIRST, b"3\n")?;
+        write_at(&files, FIRST, &text[..MAX_TEXT], 0)?;
+        check_read::<8>(&files, FIRST, b"5\n")
+    }
+
+    #[test]
+    fn errors_of_store_are_those_of_the_writer() -> Result {
+        let files = register(&numbers(1, 2)?)?;
+        assert_eq!(write_at(&files, FIRST, b"seven", 0), Err(EINVAL));
+        assert_eq!(write_at(&files, BOTH, b"7", 0), Err(EINVAL));
+        assert_eq!(write_at(&files, BOTH, b"7 101", 0), Err(ERANGE));
+        assert_eq!(write_at(&files, SUM, b"7", 0), Err(EPERM));
+        check_read::<8>(&files, BOTH, b"1 2\n")
+    }
+
+    #[test]
+    fn entries_carry_name_and_mode() -> Result {
+        let files = register(&numbers(0, 0)?)?;
+        let expected = [(c"first", 0o644), (c"both", 0o600), (c"sum", 0o444)];
+        for (entry, (name, mode)) in files._table.iter().zip(expected) {
+            // SAFETY: The name of an entry is a `&'static CStr`.
+            assert_eq!(unsafe { CStr::from_char_ptr(entry.procname) }, name);
+            assert_eq!(entry.mode, mode);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_name_is_free_again_after_drop() -> Result {
+        let numbers = numbers(0, 0)?;
+        let files = register(&numbers)?;
+        // The C side complains in the log about the name that is there already.
+        assert_eq!(register(&numbers).map(drop), Err(EINVAL));
+        drop(files);
+        drop(register(&numbers)?);
+        assert!(Arc::into_unique_or_drop(numbers).is_some());
+        Ok(())
+    }
+}
