@@ -100,7 +100,7 @@ enum Search {
     Unanswered,
     /// Those from this user that are complete.
     Complete,
-    /// Those from this user in any phase; without a message ID, those not complete.
+    /// Those from this user that are not complete.
     Sent,
 }
 
@@ -116,7 +116,6 @@ impl Search {
             (Self::Unreceived | Self::Unanswered | Self::Sent, Phase::Pending { .. })
             | (Self::Unanswered | Self::Sent, Phase::Received)
             | (Self::Complete, Phase::Complete { .. }) => true,
-            (Self::Sent, Phase::Complete { .. }) => by_id,
             _ => false,
         }
     }
@@ -560,33 +559,26 @@ impl System {
             return Err(Refusal::NotFound);
         };
         let content = &message.content;
-        let mut audit = Audit::CLEAN.to_bytes();
         plist.flags = content.flags() & (Flags::ONE_WAY | Flags::PRIORITY);
         plist.source_class = content.source_class.into();
         plist.tag = content.tag.into();
-        let mut begun = matches!(message.phase, Phase::Received);
-        match &message.phase {
-            Phase::Pending {
-                interrupt,
-                received,
-            } => {
-                if let Some(receiver) = receiver.and_then(|end| end.user()) {
-                    signals.retract(receiver, *interrupt);
-                }
-                begun = *received > 0;
+        let mut begun = true;
+        if let Phase::Pending {
+            interrupt,
+            received,
+        } = message.phase
+        {
+            if let Some(receiver) = receiver.and_then(|end| end.user()) {
+                signals.retract(receiver, interrupt);
             }
-            Phase::Complete { interrupt, record } => {
-                signals.retract(*user, *interrupt);
-                audit = record.audit;
-            }
-            Phase::Received | Phase::Purged => {}
+            begun = received > 0;
         }
         if begun {
             message.phase = Phase::Purged;
         } else {
             sender.sent.remove(&key.message);
         }
-        plist.audit = audit;
+        plist.audit = Audit::CLEAN.to_bytes();
         plist.message = key.message.0.into();
         plist.rcode = 0;
         *raw = plist.encode();

@@ -182,8 +182,9 @@ impl System {
     /// The user has no interrupt any longer whose id is below `id`: they were taken or retracted. Ends the messages
     /// that lived on only in those interrupts.
     ///
-    /// To be called with [`super::interrupt::Interrupts::oldest_pending`] of the *receiver* and of the sender before
-    /// SEND, so that the message limit is that of the moment. What a guest says here can hurt only itself.
+    /// To be called with [`super::interrupt::Interrupts::oldest_pending`] of both ends' users before SEND, so that
+    /// the message limit is that of the moment. An interrupt that was taken before an older one counts as pending
+    /// until that is gone, too. What a guest says here can hurt only itself.
     pub fn taken_before(&mut self, user: &UserId, id: InterruptId) {
         for key in self.signals.taken_before(*user, id) {
             if let Some(sender) = self
