@@ -160,6 +160,7 @@ class Guest:
         self.buffer = b""
         self.port = None
         self.process = None
+        self.errors = None
 
     def _initramfs(self, path):
         """The guest's first file system: programs, modules, selftests and what was asked for."""
@@ -311,6 +312,8 @@ class Guest:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        if self.errors:
+            self.errors.close()
         if keep := os.environ.get("COOPMEM_KEEP"):
             shutil.copytree(self.folder, f"{keep}/{self.name}", dirs_exist_ok=True,
                             ignore=shutil.ignore_patterns("agent", "initramfs"))
