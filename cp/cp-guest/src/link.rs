@@ -24,6 +24,9 @@ use thiserror::Error;
 
 /// What a guest asks of the system. All calls wait for the answer.
 pub trait System: Send + Sync + 'static {
+    /// The name of the system.
+    fn name(&self) -> &str;
+
     /// Issues CP commands, separated by `'\n'`.
     fn command(&self, cpu: u32, text: &str) -> Result<Response, ProtoError>;
 
@@ -225,6 +228,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl System for Link {
+    fn name(&self) -> &str {
+        self.events.connection.system()
+    }
+
     fn command(&self, cpu: u32, text: &str) -> Result<Response, ProtoError> {
         self.on_cpu(cpu, |connection| connection.command(text))
     }

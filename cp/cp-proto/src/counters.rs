@@ -45,6 +45,8 @@ counters! {
     Diag64Calls = "diag64_calls",
     /// DIAGNOSE X'DC' executed.
     DiagDcCalls = "diagdc_calls",
+    /// DIAGNOSE X'204' executed.
+    Diag204Calls = "diag204_calls",
     /// DIAGNOSE X'2FC' executed.
     Diag2fcCalls = "diag2fc_calls",
     /// DIAGNOSE with a code that CP does not know.

@@ -2,11 +2,15 @@
 
 //! DIAGNOSE.
 
+use std::num::NonZero;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use cp_core::diag::command::{self, Command, Destination};
 use cp_core::diag::release::PageRange;
-use cp_core::diag::{Diagnose, ProgramInterruption, accounting, monitor, segment, timing};
+use cp_core::diag::{
+    Diagnose, ProgramInterruption, accounting, monitor, partition, segment, timing,
+};
 use cp_core::ebcdic;
 use cp_proto::counters::Counter;
 use cp_proto::{Accounting, ProtoError, Response};
@@ -39,6 +43,7 @@ impl<H: Host, S: System> Guest<H, S> {
             (0x0c, Some(_)) => self.timing(cpu, &operands),
             (0x64, Some(_)) => self.segment(&operands),
             (0xdc, Some(_)) => self.monitor(cpu, &operands),
+            (0x204, Some(system)) => self.partition(cpu, system, &operands),
             (0x2fc, Some(system)) => self.accounting(cpu, system, &operands),
             _ => {
                 self.count(Counter::DiagUnknown);
@@ -132,12 +137,9 @@ impl<H: Host, S: System> Guest<H, S> {
     fn timing(&self, cpu: &Cpu, operands: &Diagnose<'_>) -> Result<Changes, Exception> {
         self.count(Counter::Diag0cCalls);
         let address = timing::decode(operands)?;
-        let since_epoch = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
         // The thread runs the guest and works for it, and nothing tells the two apart.
         let used = thread_time();
-        let record = timing::Record::new(since_epoch, used, used);
+        let record = timing::Record::new(since_epoch(), used, used);
         self.shared.host.write(cpu, address, record.as_bytes())?;
         Ok(Changes::NONE)
     }
@@ -162,6 +164,24 @@ impl<H: Host, S: System> Guest<H, S> {
         self.check_storage(request.buffer, request.buffer_length.into())?;
         Ok(Changes {
             registers: [Some((operands.ry, 0)), None],
+            cc: None,
+        })
+    }
+
+    /// X'204': logical partitions.
+    fn partition(
+        &self,
+        cpu: &Cpu,
+        system: &S,
+        operands: &Diagnose<'_>,
+    ) -> Result<Changes, Exception> {
+        self.count(Counter::Diag204Calls);
+        let query = partition::Query::decode(operands)?;
+        let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+        let page = partition::page(system.name(), cpus, since_epoch());
+        self.shared.host.write(cpu, query.address, &page)?;
+        Ok(Changes {
+            registers: [Some((query.rc, 0)), Some((query.pages, 1))],
             cc: None,
         })
     }
@@ -233,6 +253,13 @@ impl Changes {
         registers: [None; 2],
         cc: None,
     };
+}
+
+/// The time since 1970.
+fn since_epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 /// The CPU time that this thread has used.
@@ -424,6 +451,21 @@ mod tests {
         assert_eq!(machine.registers[3], 44);
         assert_eq!(
             machine.diagnose(0x64, &[(2, 0x6000), (3, 0x39)]),
+            SPECIFICATION
+        );
+    }
+
+    #[test]
+    fn the_only_partition_is_this_system() {
+        let mut machine = Machine::zvm();
+        assert_eq!(
+            machine.diagnose(0x204, &[(2, 0x6000), (4, 4), (5, 1)]),
+            Ok(None)
+        );
+        assert_eq!(machine.registers[4..6], [0, 1]);
+        assert_eq!(ebcdic::to_string(&machine.load(0x6000 + 24, 8)), "COOPMEM ");
+        assert_eq!(
+            machine.diagnose(0x204, &[(4, 0x1_0005), (5, 0)]),
             SPECIFICATION
         );
     }

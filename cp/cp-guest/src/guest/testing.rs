@@ -121,6 +121,10 @@ impl TestSystem {
 }
 
 impl System for TestSystem {
+    fn name(&self) -> &str {
+        "COOPMEM"
+    }
+
     fn command(&self, _: u32, text: &str) -> Result<Response, ProtoError> {
         self.0.commands.lock().unwrap().push(text.into());
         self.answer(match text {
