@@ -152,7 +152,7 @@ class Stopped(Guest):
         path.write_bytes(b"")
 
     def _connect(self):
-        """QEMU greets at its monitor once all its devices are there."""
+        """QEMU's monitor answers once all its devices are there."""
         deadline = time.monotonic() + SOON
         with socket.socket(socket.AF_UNIX) as monitor:
             monitor.settimeout(0.1)
@@ -162,11 +162,12 @@ class Stopped(Guest):
                     break
                 self._alive(deadline)
                 time.sleep(0.02)
-            greeting = b""
-            while b"QMP" not in greeting:
+            monitor.sendall(b'{"execute": "qmp_capabilities"}\n')
+            answer = b""
+            while b'"return"' not in answer:
                 self._alive(deadline)
                 with contextlib.suppress(OSError):
-                    greeting += monitor.recv(4096)
+                    answer += monitor.recv(4096)
 
 
 class Command(Stopped):
