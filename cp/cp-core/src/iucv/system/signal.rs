@@ -127,4 +127,13 @@ impl Signals {
     pub fn drain(&mut self) -> impl Iterator<Item = (UserId, Event)> + '_ {
         self.events.drain(..)
     }
+
+    /// The messages that end when an interrupt is taken.
+    #[cfg(test)]
+    pub fn awaiting(&self) -> impl Iterator<Item = (InterruptId, MessageKey)> + '_ {
+        self.users
+            .values()
+            .flat_map(|inbox| &inbox.awaiting)
+            .map(|(&id, &key)| (id, key))
+    }
 }

@@ -587,6 +587,16 @@ impl World {
             }
         }
         assert_eq!(ends, 0);
+        // What waits for an interrupt is there, and waits for that one.
+        for (id, key) in system.signals.awaiting() {
+            let sender = system.links[&key.link].end(key.side).expect("an end");
+            let (Phase::Pending { interrupt, .. } | Phase::Complete { interrupt, .. }) =
+                sender.sent[&key.message].phase
+            else {
+                panic!("{key:?} waits for no interrupt");
+            };
+            assert_eq!(interrupt, id);
+        }
     }
 
     fn bound(&self) -> usize {
