@@ -6,11 +6,11 @@
 //! tells guests how many pages to do without. This module takes that many pages from its guest
 //! and releases them to the hypervisor with DIAGNOSE X'10'.
 //!
-//! - [`message`], [`orders`], [`sender`]: orders by special message (SMSG) of z/VM.
-//! - [`sysctl`]: orders by `/proc/sys/vm/cmm_*`.
-//! - [`ledger`], [`floor`]: what is to be done, and how far.
-//! - [`balloon`]: doing it.
-//! - [`counters`]: `/sys/kernel/debug/cmm`.
+//! - [`message`], [`orders`] and [`sender`] take orders by special message (SMSG) of z/VM.
+//! - [`sysctl`] takes orders by `/proc/sys/vm/cmm_*`.
+//! - [`ledger`] and [`floor`] say what is to be done, and how far.
+//! - [`balloon`] does it.
+//! - [`counters`] shows it in `/sys/kernel/debug/cmm`.
 //!
 //! It takes the place of [`arch/s390/mm/cmm.c`](srctree/arch/s390/mm/cmm.c).
 
