@@ -99,11 +99,22 @@ static int say(int fd, struct speech *s, unsigned long bytes)
 	return 0;
 }
 
+/*
+ * Gives 0 at the end. A receiver that waits while its peer closes is told
+ * ENOTCONN, one that comes later 0: the socket is no longer connected.
+ */
+static long receive(int fd, void *buffer, long size)
+{
+	long got = syscall(__NR_recvfrom, fd, buffer, size, 0, 0L, 0L);
+
+	return got < 0 && errno == ENOTCONN ? 0 : got;
+}
+
 /* Gives 1 if the peer closed before it said anything */
 static int hear(int fd, struct speech *s, unsigned long bytes, int type)
 {
 	while (s->done < bytes) {
-		long got = syscall(__NR_recvfrom, fd, data, (long)sizeof(data), 0, 0L, 0L), i;
+		long got = receive(fd, data, sizeof(data)), i;
 		unsigned int size = speech_packet(s, bytes - s->done);
 
 		if (got < 0)
@@ -136,7 +147,7 @@ static int exchange_length(int fd, unsigned long *bytes, int send)
 		done = syscall(__NR_sendto, fd, text, (long)sizeof(*bytes),
 			       MSG_EOR | MSG_NOSIGNAL, 0L, 0);
 	} else {
-		done = syscall(__NR_recvfrom, fd, text, (long)sizeof(*bytes), 0, 0L, 0L);
+		done = receive(fd, text, sizeof(*bytes));
 		memcpy(bytes, text, sizeof(*bytes));
 	}
 	if (!done)
@@ -169,7 +180,7 @@ static int serve(int fd, int type)
 			ret = say(fd, &ours, bytes);
 		if (ret)
 			return ret;
-		got = syscall(__NR_recvfrom, fd, &byte, 1L, 0, 0L, 0L);
+		got = receive(fd, &byte, 1);
 		if (got) {
 			printf("%ld bytes instead of the end: errno %d\n", got, errno);
 			return -1;
