@@ -221,7 +221,7 @@ class Balloon(PairCheck):
         for text in ("SHRINK", "SHRINK x", "SHRINK 1 2", "GROW 5", "SHRINK 99999999999999999999999", "REUSE 1", "",
                      "SHRINK " + "9" * 200, "\u00e4\u00f6\u00fc"):
             self.cp.ctl("smsg", guest.name, f"CMM {text}".strip(), user="VMRMSVM")
-        guest.wait_for("cat /sys/kernel/debug/cmm/refused_* | awk '{ n += $1 } END { print n }'", "9", SOON)
+        guest.wait_for("cat /sys/kernel/debug/cmm/messages/refused_* | awk '{ n += $1 } END { print n }'", "9", SOON)
         self.assertTrue(sentences(guest.run("dmesg"), "cmm: message from VMRMSVM refused: "))
         self.assertEqual(guest.sysctl("cmm_pages"), "300")
 

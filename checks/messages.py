@@ -10,15 +10,15 @@ class Messages(PairCheck):
     """SMSG and MESSAGE."""
 
     def vmcp(self, guest, command, code=0):
-        """Issues a CP command in a guest; CP must answer with this return code."""
-        output = guest.run(f"vmcp '{command}'", status=1 if code else 0)
+        """Issues a CP command in a guest, in the case in which it is written; CP must answer with this return code."""
+        output = guest.run(f'vmcp -k "{command}"', status=1 if code else 0)
         if code:
             self.assertIn(f"#{code}", output)
         return output
 
     def counters(self, guest):
-        """The counters of the balloon."""
-        text = guest.run("cd /sys/kernel/debug/cmm && grep . *")
+        """How many messages the balloon has accepted and refused."""
+        text = guest.run("cd /sys/kernel/debug/cmm/messages && grep . *")
         return {name: int(value) for name, value in re.findall(r"^(\w+):(\d+)$", text, re.M)}
 
     def test_two_guests_message_each_other(self):
@@ -37,7 +37,7 @@ class Messages(PairCheck):
         guest.run("uevent env >/tmp/events 2>&1 & echo $! >/tmp/uevent")
         self.addCleanup(guest.run, "kill $(cat /tmp/uevent); rm /tmp/uevent /tmp/events")
         guest.run("sleep 1")
-        self.second.run(f"vmcp \"smsg linux01 {text}\"")
+        self.vmcp(self.second, f"smsg linux01 {text}")
         guest.wait_for("grep -c ^SMSG_TEXT /tmp/events", "1", SOON)
         events = guest.run("grep ^SMSG_ /tmp/events")
         self.assertIn("SMSG_SENDER=LINUX02", events)
