@@ -220,3 +220,97 @@ impl<T: Handler> Drop for Registration<T> {
         drop(unsafe { KBox::from_raw(self.handler) });
     }
 }
+
+// Only if it is built in can the kernel proper call it.
+#[cfg(all(CONFIG_RUST_S390_KUNIT_TEST, CONFIG_SMSGIUCV = "y"))]
+#[macros::kunit_tests(rust_s390_smsg)]
+mod tests {
+    use super::*;
+    use crate::sync::Arc;
+
+    static SLOT: Slot<Ear> = Slot::new();
+
+    /// Hears messages from `FRIEND`, and tells whether it is there.
+    struct Ear {
+        heard: Arc<Atomic<usize>>,
+        there: Arc<Atomic<bool>>,
+    }
+
+    impl Ear {
+        fn new(heard: &Arc<Atomic<usize>>, there: &Arc<Atomic<bool>>) -> Self {
+            there.store(true, Relaxed);
+            Self {
+                heard: heard.clone(),
+                there: there.clone(),
+            }
+        }
+    }
+
+    impl Handler for Ear {
+        const PREFIX: &'static CStr = c"KUNIT";
+
+        fn slot() -> &'static Slot<Self> {
+            &SLOT
+        }
+
+        fn message(&self, from: &BStr, text: &BStr) {
+            assert!(self.there.load(Relaxed));
+            assert!(text.starts_with(b"KUNIT"));
+            if **from == *b"FRIEND" {
+                self.heard.fetch_add(text.len(), Relaxed);
+            }
+        }
+    }
+
+    impl Drop for Ear {
+        fn drop(&mut self) {
+            self.there.store(false, Relaxed);
+        }
+    }
+
+    /// Does what `smsgiucv` does with a message.
+    fn send(from: &CStr, text: &CStr) {
+        // SAFETY: The strings are valid. No task but ours registers or unregisters an `Ear`, which
+        // is what the lock is for.
+        unsafe { Registration::<Ear>::callback(from.as_char_ptr(), text.as_char_ptr().cast_mut()) };
+    }
+
+    #[test]
+    fn messages_come_while_registered() -> Result {
+        let heard = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+        let there = Arc::new(Atomic::new(false), GFP_KERNEL)?;
+        send(c"FRIEND", c"KUNIT too early");
+        assert_eq!(heard.load(Relaxed), 0);
+
+        let registration = Registration::new(Ear::new(&heard, &there), GFP_KERNEL)?;
+        send(c"FRIEND", c"KUNIT 12");
+        assert_eq!(heard.load(Relaxed), 8);
+        send(c"SOMEBODY", c"KUNIT 12");
+        assert_eq!(heard.load(Relaxed), 8);
+        assert!(there.load(Relaxed));
+
+        drop(registration);
+        assert!(!there.load(Relaxed));
+        send(c"FRIEND", c"KUNIT too late");
+        assert_eq!(heard.load(Relaxed), 8);
+        Ok(())
+    }
+
+    #[test]
+    fn there_is_one_at_a_time() -> Result {
+        let heard = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+        let there = Arc::new(Atomic::new(false), GFP_KERNEL)?;
+        let other = Arc::new(Atomic::new(false), GFP_KERNEL)?;
+
+        for _ in 0..2 {
+            let first = Registration::new(Ear::new(&heard, &there), GFP_KERNEL)?;
+            let second = Registration::new(Ear::new(&heard, &other), GFP_KERNEL);
+            assert_eq!(second.err(), Some(EBUSY));
+            assert!(!other.load(Relaxed));
+            assert!(there.load(Relaxed));
+            drop(first);
+            assert!(!there.load(Relaxed));
+        }
+        Ok(())
+    }
+}
