@@ -591,7 +591,7 @@ mod tests {
 
         let isolated = Isolated(page);
         let done = put_back.clone();
-        workqueue::system().try_spawn(GFP_KERNEL, move || {
+        workqueue::system_long().try_spawn(GFP_KERNEL, move || {
             // Long enough for the other task to be waiting.
             fsleep(Delta::from_millis(30));
             done.store(true, Relaxed);
