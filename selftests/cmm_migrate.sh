@@ -7,7 +7,8 @@
 MEMORY=/sys/devices/system/memory
 
 # Sets `block` to one that can be taken offline and put online again without a
-# balloon, and `block_pages` to its size.
+# balloon, and `block_pages` to its size. It comes back to the movable zone, so that
+# the kernel keeps away from it.
 find_block() {
 	block_pages=$((0x$(cat $MEMORY/block_size_bytes) / 4096))
 	for block in $(ls -d $MEMORY/memory[0-9]* | sort -t y -k 5 -rV); do
@@ -16,12 +17,16 @@ find_block() {
 		for try in 1 2 3; do
 			if echo 0 2>/dev/null >"$block/online"; then
 				echo "${block##*/} (${block_pages} pages, try $try) can be offline"
-				echo 1 >"$block/online" || fail "${block##*/} cannot be online again"
+				online
 				return 0
 			fi
 		done
 	done
 	return 1
+}
+
+online() {
+	echo online_movable >"$block/state" || fail "${block##*/} cannot be online again"
 }
 
 # A balloon of so many pages, on either of its two lists.
@@ -56,7 +61,7 @@ memory_goes_offline() {
 	echo "$moved balloon pages moved"
 	at_least "moved balloon pages" $moved 1
 	at_least "moved pages that the driver counts" "$(debug pages_migrated)" $moved
-	echo 1 >"$block/online" || fail "${block##*/} cannot be online again"
+	online
 	unharmed
 	at_least "MemAvailable afterwards, pages," $(($(meminfo MemAvailable) / PAGE_KIB)) $((all - 2048))
 }

@@ -74,7 +74,9 @@ bad_parameters() {
 			fail "sender=$list is accepted"
 		fi
 		grep -qi "invalid" "$WORK/error" || fail "sender=$list: $(cat "$WORK/error")"
-		same "lines in the log for sender=$list" "$(log_since_mark | grep -c 'cmm: ')" 1
+		# Programs that try a second way to load the module make it say so twice.
+		same "different lines in the log for sender=$list" \
+			"$(log_since_mark | grep 'cmm: ' | sed 's/^\[[^]]*\] *//' | sort -u | wc -l)" 1
 		[ ! -e "$VM/cmm_pages" ] || fail "the files are there though sender=$list was refused"
 	done
 	obeys_me sender="$ME"

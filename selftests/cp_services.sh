@@ -29,16 +29,6 @@ messages_to_nobody() {
 	esac
 }
 
-# The driver tells CP's return code by the status 1 and the text's number.
-long_answers() {
-	whole=$(vmcp query names)
-	text=$(vmcp --buffer=4 query names 2>&1)
-	case $whole in
-	"$(echo "$text" | head -n 1 | cut -c1-4)"*) ;;
-	*) fail "the first 4 bytes are '$text'" ;;
-	esac
-}
-
 system_information() {
 	grep -q '^VM00 Control Program: *z/VM' /proc/sysinfo || fail "/proc/sysinfo names no z/VM"
 	same "name of the guest" "$(awk '/^VM00 Name:/ { print $3 }' /proc/sysinfo)" "$ME"
@@ -136,6 +126,6 @@ sockets() {
 
 require_zvm
 require_module
-run commands unknown_commands messages_to_nobody long_answers system_information \
+run commands unknown_commands messages_to_nobody system_information \
 	hypervisor_file_system cpu_time_grows monitor_data messages_arrive_whichever_cpu_is_online \
 	message_driver_comes_and_goes sockets

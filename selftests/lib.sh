@@ -49,7 +49,7 @@ run() {
 		mark
 		before=$(tainted)
 		{
-			( "$CASE" )
+			( "$CASE"; exit "$KSFT_PASS" )
 			echo $? >"$WORK/status"
 		} 2>&1 | sed 's/^/# /'
 		status=$(cat "$WORK/status")
@@ -187,9 +187,9 @@ set_cmm() {
 	echo "$2" >"$VM/cmm_$1" || fail "cmm_$1 does not take '$2'"
 }
 
-# Sends this guest a special message.
+# Sends this guest a special message. Without -k vmcp makes all letters large.
 smsg() {
-	vmcp smsg "$ME" "$@" >"$WORK/vmcp" 2>&1 || fail "CP does not send the message: $(cat "$WORK/vmcp")"
+	vmcp -k "SMSG $ME $*" >"$WORK/vmcp" 2>&1 || fail "CP does not send the message: $(cat "$WORK/vmcp")"
 }
 
 # A number that the driver shows in debugfs.
@@ -204,6 +204,8 @@ meminfo() {
 }
 
 vmstat() {
+	# Processors keep a part of the figures to themselves until they are asked.
+	cat /proc/sys/vm/stat_refresh 2>/dev/null
 	awk -v name="$1" '$1 == name { print $2 }' /proc/vmstat
 }
 
@@ -235,7 +237,6 @@ tidy_memory() {
 	# 4: without a word in the log.
 	echo 4 >/proc/sys/vm/drop_caches
 	echo 3 >/proc/sys/vm/drop_caches
-	cat /proc/sys/vm/stat_refresh 2>/dev/null
 }
 
 # --- waiting and comparing ------------------------------------------------------
