@@ -8,6 +8,7 @@ pub mod command;
 pub mod diag;
 pub mod ebcdic;
 pub mod iucv;
+pub mod page_state;
 pub mod respond;
 pub mod system;
 pub mod user_id;

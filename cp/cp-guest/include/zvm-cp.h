@@ -151,6 +151,13 @@ struct zvm_cp_ops {
                 int *cc);
 
     /*
+     * EXTRACT AND SET STORAGE ATTRIBUTES with operation @orc on the page at
+     * the absolute address @address, which lies within storage; *@state is
+     * what the instruction returns.  Any thread; neither blocks nor locks.
+     */
+    int (*essa)(void *cp, uint64_t address, uint32_t orc, uint64_t *state);
+
+    /*
      * Can @cpu take an interruption of the control program, as far as that
      * one knows?  Any thread; neither blocks nor locks.
      */

@@ -99,6 +99,7 @@ pub struct Ops {
     pub diag:
         unsafe extern "C" fn(*mut c_void, u32, u32, u32, u32, *mut [u64; 16], *mut c_int) -> c_int,
     pub iucv: unsafe extern "C" fn(*mut c_void, u32, u64, *mut [u64; 16], *mut c_int) -> c_int,
+    pub essa: unsafe extern "C" fn(*mut c_void, u64, u32, *mut u64) -> c_int,
     pub has_irq: unsafe extern "C" fn(*mut c_void, u32) -> bool,
     pub take_irq: unsafe extern "C" fn(*mut c_void, u32, *mut Irq) -> bool,
     pub reset: unsafe extern "C" fn(*mut c_void),
@@ -192,6 +193,7 @@ mod tests {
             close,
             diag,
             iucv,
+            essa,
             has_irq,
             take_irq,
             reset

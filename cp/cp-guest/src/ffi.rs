@@ -41,6 +41,7 @@ pub static zvm_cp_ops: abi::Ops = abi::Ops {
     close,
     diag,
     iucv,
+    essa,
     has_irq,
     take_irq,
     reset,
@@ -299,7 +300,7 @@ unsafe fn with<T>(cp: *mut c_void, failed: T, call: impl FnOnce(&Machine) -> T) 
 
 /// # Safety
 ///
-/// `cc` is valid.
+/// `cc` is valid, or `outcome` has no condition code.
 unsafe fn complete(outcome: Outcome, cc: *mut c_int) -> c_int {
     match outcome {
         Ok(code) => {
@@ -363,6 +364,24 @@ unsafe extern "C" fn iucv(
             guest.iucv(&cpu, plist, registers)
         });
         complete(outcome, cc)
+    }
+}
+
+/// `zvm_cp_ops.essa`
+///
+/// # Safety
+///
+/// `cp` comes from `open` and has not been closed; `state` is valid.
+unsafe extern "C" fn essa(cp: *mut c_void, address: u64, orc: u32, state: *mut u64) -> c_int {
+    // SAFETY: The caller promises the pointers. `complete` is given no condition code to store.
+    unsafe {
+        let before = with(cp, Err(Exception::Stopped), |guest| {
+            guest.essa(address, orc)
+        });
+        if let Ok(before) = before {
+            state.write(before);
+        }
+        complete(before.map(|_| None), ptr::null_mut())
     }
 }
 

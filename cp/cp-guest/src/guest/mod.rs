@@ -12,6 +12,7 @@ use cp_core::UserId;
 use cp_core::diag::ProgramInterruption;
 use cp_core::iucv::InterruptId;
 use cp_core::iucv::interrupt::Interrupts;
+use cp_core::page_state::{Operation, PageStates};
 use cp_proto::counters::Counter;
 use cp_proto::{Event, ProtoError};
 
@@ -152,6 +153,7 @@ pub struct Guest<H: Host, S: System> {
     shared: Arc<Shared<H>>,
     system: Option<S>,
     storage: u64,
+    page_states: PageStates,
 }
 
 impl<H: Host, S: System> Guest<H, S> {
@@ -161,7 +163,16 @@ impl<H: Host, S: System> Guest<H, S> {
             shared,
             system,
             storage,
+            page_states: PageStates::new(storage),
         }
+    }
+
+    /// ESSA with that operation request code on the page at an absolute address: what it returns. The hottest of all
+    /// calls: no lock, no system call.
+    pub fn essa(&self, address: u64, code: u32) -> Result<u64, Exception> {
+        self.shared.counters.add(Counter::EssaCalls, 1);
+        let operation = Operation::decode(code)?;
+        Ok(self.page_states.execute(address, operation)?)
     }
 
     /// Whether the CPU may take an interrupt, as far as CP knows. Takes no lock; [`Self::take_interrupt`] decides.
@@ -196,6 +207,7 @@ impl<H: Host, S: System> Guest<H, S> {
         {
             self.shared.lost_cpd(&error);
         }
+        self.page_states.reset();
         self.shared.interrupts.reset();
         self.shared.publish_oldest();
     }
