@@ -2,7 +2,7 @@
 """The balloon where there is no z/VM: under KVM it works without messages, without a hypervisor it refuses."""
 import unittest
 
-from systems import SystemCheck, fill_memory, resident_pages, sentences
+from systems import SystemCheck, fill_memory, once, resident_pages, sentences
 
 ASKED = 20000
 
@@ -34,7 +34,7 @@ class NoHypervisor(SystemCheck):
         guest.run("dmesg -c >/dev/null")
         said = guest.run("modprobe cmm", status=1)
         self.assertIn("No such device", said)
-        self.one_line("\n".join(sentences(guest.run("dmesg"), "cmm: ")), "DIAGNOSE X'10'")
+        self.one_line(once(sentences(guest.run("dmesg"), "cmm: ")), "DIAGNOSE X'10'")
         self.assertEqual(guest.run("ls /proc/sys/vm | grep -c cmm; grep -c '^cmm ' /proc/modules", status=1), "0\n0")
 
 

@@ -9,7 +9,7 @@ import unittest
 
 from coopguest import TOP
 from systems import (FakeGuest, PAGE, PairCheck, SOON, SystemCheck, Wire, command_request, cpctl, cpu_role,
-                     guest_role, hello, iucv_request, number, operator_role, sentences)
+                     guest_role, hello, iucv_request, number, once, operator_role, sentences)
 
 
 class Lines(SystemCheck):
@@ -57,7 +57,7 @@ class Operators(PairCheck):
             (["--as", "linux01", "query", "names"], "linux01"),
             (["--as", "LINUX0001", "query", "names"], "LINUX0001"),
             (["--as", "", "query", "names"], "user ID"),
-            (["--nonsense", "query", "names"], "--nonsense"),
+            (["--nonsense", "query", "names"], "--NONSENSE"),
             (["resident"], "resident"),
             (["resident", "LINUX09"], "LINUX09"),
             (["counters", "LINUX09"], "LINUX09"),
@@ -232,7 +232,7 @@ class Balloon(PairCheck):
             with self.subTest(parameter):
                 guest.run("dmesg -c >/dev/null")
                 self.assertIn("Invalid argument", guest.run(f"modprobe cmm {parameter}", status=1))
-                self.one_line("\n".join(sentences(guest.run("dmesg"), "cmm")), wanted)
+                self.one_line(once(sentences(guest.run("dmesg"), "cmm")), wanted)
 
 
 if __name__ == "__main__":

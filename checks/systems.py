@@ -231,7 +231,7 @@ def command_request(text):
 
 
 def iucv_request(function, plist):
-    return number(1) + number(function) + plist + number(0)
+    return number(1) + number(function) + plist
 
 
 class Wire:
@@ -239,8 +239,8 @@ class Wire:
 
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(SOON)
         self.socket.connect(str(path))
+        self.socket.settimeout(SOON)
 
     def __enter__(self):
         return self
@@ -302,6 +302,11 @@ class FakeGuest:
 def sentences(text, pattern):
     """Lines of a text that match."""
     return [line for line in text.splitlines() if re.search(pattern, line)]
+
+
+def once(lines):
+    """Lines without those that are said again: busybox's modprobe tries twice, in two ways, what fails."""
+    return "\n".join(dict.fromkeys(lines))
 
 
 __all__ = [name for name in dir() if not name.startswith("_")]
