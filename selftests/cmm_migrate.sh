@@ -51,7 +51,7 @@ unharmed() {
 memory_goes_offline() {
 	find_block || skip "no memory block can be offline (boot with movablecore=)"
 	tidy_memory
-	all=$(($(meminfo MemAvailable) / PAGE_KIB))
+	all=$(($(available) / PAGE_KIB))
 	must_load
 	# As much as leaves room for the block and for moving.
 	inflate $((all - block_pages - 12000))
@@ -63,13 +63,13 @@ memory_goes_offline() {
 	at_least "moved pages that the driver counts" "$(debug pages_migrated)" $moved
 	online
 	unharmed
-	at_least "MemAvailable afterwards, pages," $(($(meminfo MemAvailable) / PAGE_KIB)) $((all - 2048))
+	at_least "MemAvailable afterwards, pages," $(($(available) / PAGE_KIB)) $((all - 2048))
 }
 
 compaction_moves_pages() {
 	must_load
 	tidy_memory
-	all=$(($(meminfo MemAvailable) / PAGE_KIB))
+	all=$(($(available) / PAGE_KIB))
 	before=$(vmstat balloon_migrate)
 	# Pages of a balloon that was grown and shrunk in parts are scattered.
 	for nr in 1 2 3 4; do
@@ -108,7 +108,7 @@ compaction_and_requests_at_once() {
 moved_pages_are_released() {
 	must_load
 	tidy_memory
-	all=$(($(meminfo MemAvailable) / PAGE_KIB))
+	all=$(($(available) / PAGE_KIB))
 	inflate $((all * 8 / 10))
 	set_cmm pages $((all * 4 / 10))
 	settle pages $((all * 4 / 10))

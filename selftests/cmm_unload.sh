@@ -5,8 +5,8 @@
 
 start() {
 	tidy_memory
-	available=$(meminfo MemAvailable)
-	all=$((available / PAGE_KIB))
+	before=$(available)
+	all=$((before / PAGE_KIB))
 }
 
 # All pages are back with the guest. What else runs may hold a little.
@@ -15,12 +15,12 @@ all_is_back() {
 	[ ! -e "$VM/cmm_pages" ] || fail "its files are there"
 	same nr_balloon_pages "$(vmstat nr_balloon_pages)" 0
 	wait_until 20 available_again ||
-		fail "of $available KiB available before, $(meminfo MemAvailable) are back"
+		fail "of $before KiB available before, $(available) are back"
 }
 
 available_again() {
 	tidy_memory
-	[ "$(meminfo MemAvailable)" -ge $((available - 6144)) ]
+	[ "$(available)" -ge $((before - 4096)) ]
 }
 
 full_balloon() {

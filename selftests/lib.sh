@@ -203,6 +203,13 @@ meminfo() {
 	awk -v name="$1:" '$1 == name { print $2 }' /proc/meminfo
 }
 
+# Available memory in KiB, with the free pages that processors keep for themselves,
+# some MiB at times, which MemAvailable takes for used ones.
+available() {
+	kept=$(awk '$1 == "count:" { n += $2 } END { print n + 0 }' /proc/zoneinfo)
+	echo $(($(meminfo MemAvailable) + kept * PAGE_KIB))
+}
+
 vmstat() {
 	# Processors keep a part of the figures to themselves until they are asked.
 	cat /proc/sys/vm/stat_refresh 2>/dev/null
