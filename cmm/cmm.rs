@@ -58,12 +58,12 @@ module! {
     params: {
         sender: string {
             default: c"VMRMSVM",
-            description: "User IDs that may send SMSG messages, separated by commas (default VMRMSVM; empty: anyone)",
+            description: "User IDs that may send SMSG messages (default VMRMSVM; empty: anyone)",
             perm: 0o400,
         },
         floor: u32 {
             default: 0,
-            description: "MiB of available memory that are left to the guest (default 0: 1/16 of its memory, at least 16, at most 1024)",
+            description: "MiB of available memory left to the guest (default 0: 1/16 of all)",
             perm: 0o444,
         },
     },

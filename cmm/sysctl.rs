@@ -2,12 +2,12 @@
 
 //! The files of the balloon below `/proc/sys/vm`.
 //!
-//! | File              | Read                             | Write                            |
-//! |-------------------|----------------------------------|----------------------------------|
-//! | `cmm_pages`       | pages that the fixed pool holds  | pages that it shall hold         |
-//! | `cmm_timed_pages` | pages that the timed pool holds  | pages to add to it               |
-//! | `cmm_timeout`     | pages and seconds                | pages that the timed pool gives back, and the seconds between |
-//! | `cmm_floor`       | pages that are left to the guest | the same                         |
+//! | File              | Read                             | Write                             |
+//! |-------------------|----------------------------------|-----------------------------------|
+//! | `cmm_pages`       | pages that the fixed pool holds  | pages that it shall hold          |
+//! | `cmm_timed_pages` | pages that the timed pool holds  | pages to add to it                |
+//! | `cmm_timeout`     | pages and seconds                | pages that go back, every seconds |
+//! | `cmm_floor`       | pages that are left to the guest | the same                          |
 //!
 //! A text that is not understood in full gets `EINVAL` and changes nothing.
 

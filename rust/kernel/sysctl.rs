@@ -186,7 +186,7 @@ impl<T: Sync + 'static> Registration<T> {
     /// # Errors
     ///
     /// - [`ENOMEM`] if there is no memory.
-    /// - [`EINVAL`] if the table is refused, for example since `path` has a file of one of the names
+    /// - [`EINVAL`] if the table is refused, such as when `path` has a file of one of the names
     ///   already; the kernel log has the reason. C gives no other code for it.
     pub fn new(path: &CStr, data: T, files: &[File<T>]) -> Result<Self> {
         let data = KBox::new(data, GFP_KERNEL)?;
