@@ -63,7 +63,7 @@ memory_goes_offline() {
 	at_least "moved pages that the driver counts" "$(debug pages_migrated)" $moved
 	online
 	unharmed
-	at_least "MemAvailable afterwards, pages," $(($(available) / PAGE_KIB)) $((all - 2048))
+	at_least "available memory afterwards, pages," $(($(available) / PAGE_KIB)) $((all - 2048))
 }
 
 compaction_moves_pages() {

@@ -15,18 +15,18 @@ takes_exactly_what_is_asked() {
 takes_the_memory_and_gives_it_back() {
 	must_load sender="$ME"
 	tidy_memory
-	free=$(meminfo MemFree)
-	available=$(meminfo MemAvailable)
+	free=$(free)
+	available=$(available)
 	smsg CMM SHRINK 20000
 	settle pages 20000
-	taken=$(((free - $(meminfo MemFree)) / PAGE_KIB))
-	at_least "fall of MemFree, pages," $taken 18000
-	at_most "fall of MemFree, pages," $taken 22000
-	taken=$(((available - $(meminfo MemAvailable)) / PAGE_KIB))
-	at_least "fall of MemAvailable, pages," $taken 18000
+	taken=$(((free - $(free)) / PAGE_KIB))
+	at_least "fall of free memory, pages," $taken 18000
+	at_most "fall of free memory, pages," $taken 22000
+	taken=$(((available - $(available)) / PAGE_KIB))
+	at_least "fall of available memory, pages," $taken 18000
 	smsg CMM SHRINK 0
 	settle pages 0
-	at_least "MemFree after SHRINK 0, KiB," "$(meminfo MemFree)" $((free - 4096))
+	at_least "free memory after SHRINK 0, KiB," "$(free)" $((free - 4096))
 }
 
 target_is_absolute() {

@@ -203,11 +203,20 @@ meminfo() {
 	awk -v name="$1:" '$1 == name { print $2 }' /proc/meminfo
 }
 
-# Available memory in KiB, with the free pages that processors keep for themselves,
-# some MiB at times, which MemAvailable takes for used ones.
+# Free pages that processors keep for themselves, in KiB: some MiB at times, which
+# MemFree and MemAvailable take for used ones.
+kept() {
+	awk -v kib=$PAGE_KIB '$1 == "count:" { n += $2 } END { print n * kib }' /proc/zoneinfo
+}
+
+# Free memory in KiB.
+free() {
+	echo $(($(meminfo MemFree) + $(kept)))
+}
+
+# Available memory in KiB.
 available() {
-	kept=$(awk '$1 == "count:" { n += $2 } END { print n + 0 }' /proc/zoneinfo)
-	echo $(($(meminfo MemAvailable) + kept * PAGE_KIB))
+	echo $(($(meminfo MemAvailable) + $(kept)))
 }
 
 vmstat() {
