@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Messages between guests, and CP commands as vmcp in a guest and cpctl on the host issue them."""
 import re
+import time
 import unittest
 
 from systems import PairCheck, SOON, Wire, cpctl, errors_of, operator_role
@@ -61,9 +62,11 @@ class Messages(PairCheck):
         guest = self.first
         self.load(guest, "sender=BURST")
         sent = 0
+        deadline = time.monotonic() + SOON
         with Wire(self.cp.socket) as wire:
             wire.greet(operator_role("BURST"))
             while sent < 1000:
+                self.assertLess(time.monotonic(), deadline, f"{sent} of 1000 messages were taken")
                 code = wire.command(f"SMSG {guest.name} CMM SHRINK {sent + 1}")
                 self.assertIn(code, (0, 57))
                 sent += code == 0
@@ -102,13 +105,12 @@ class Commands(PairCheck):
         "q v cpus": r"CPU 00 .*\nCPU 01 .*",
         "query frames": r"All Frames:\n(.*\n)*.*Usable=\d+(.*\n?)*",
         "query memassist": r"ALL USERS SET - ON\nUSER +SETTING +STATUS\nLINUX01 +ON +(ACTIVE,SIMULATED|INACTIVE)",
-        "query set": r"MSG ON (.*\n)*IMSG ON  , SMSG (OFF|IUCV) (.*\n?)*",
+        "query set": r"MSG ON (.*\n)*IMSG ON  , SMSG (OFF |IUCV), (.*\n?)*",
         "indicate": r"AVGPROC-\d+%(.*\n?)*",
         "indicate load": r"AVGPROC-\d+%(.*\n?)*",
         "ind user": r"USERID=LINUX01 +MACH=\w+ +STOR=512M (.*\n)*PAGES: RES=\d+ (.*\n?)*",
         "ind spaces": r"Spaceid=LINUX01:BASE +Owned size=512M +PRIVATE\n(.*\n)*.*Main=\d+ (.*\n?)*",
         "q linux02": r"LINUX02  - DSC ?",
-        "set smsg off": "",
     }
     ERRORS = {
         "frobnicate": (1, "HCPCMD001E Unknown CP command: FROBNICATE"),
@@ -146,6 +148,8 @@ class Commands(PairCheck):
         self.assertIn("HCPCMD001E", self.cp.ctl("frobnicate", status=1))
 
     def test_settings_hold(self):
+        before = re.search(r"SMSG (\w+)", self.first.run("vmcp query set"))[1]
+        self.addCleanup(self.first.run, f"vmcp set smsg {before}")
         self.first.run("vmcp set smsg iucv")
         self.assertRegex(self.first.run("vmcp query set"), "SMSG IUCV")
         self.first.run("vmcp set smsg off")
