@@ -9,7 +9,6 @@
 
 use kernel::{
     page::PAGE_SIZE,
-    prelude::*,
     sizes::{
         SZ_16M,
         SZ_1G,
@@ -42,7 +41,7 @@ pub(crate) fn room(available: usize, floor: usize, wanted: usize) -> usize {
 }
 
 #[cfg(CONFIG_COOPMEM_CMM_KUNIT_TEST)]
-#[kunit_tests(cmm_floor)]
+#[kernel::prelude::kunit_tests(cmm_floor)]
 mod tests {
     use super::*;
 

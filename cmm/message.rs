@@ -14,6 +14,9 @@
 //! Origin: `cmm_smsg_target()` in [`arch/s390/mm/cmm.c`](srctree/arch/s390/mm/cmm.c), which stops
 //! reading where it no longer understands and lets numbers overflow.
 
+// Without SMSG nobody reads messages, and nobody asks who may send them.
+#![cfg_attr(not(CONFIG_COOPMEM_CMM_IUCV), allow(dead_code))]
+
 use kernel::{
     fmt,
     prelude::*,

@@ -2,6 +2,9 @@
 
 //! The user IDs that may give orders.
 
+// Without SMSG nobody reads messages, and nobody asks who may send them.
+#![cfg_attr(not(CONFIG_COOPMEM_CMM_IUCV), allow(dead_code))]
+
 use kernel::{
     fmt,
     prelude::*,
