@@ -51,6 +51,7 @@ use kernel::{
 
 use crate::{
     counters::Counters,
+    events,
     floor,
     ledger::{
         Account,
@@ -218,9 +219,14 @@ impl Engine {
     /// Takes a request. May be called in any context.
     pub(crate) fn request(&self, request: Request) -> Result<(), Refusal> {
         let now = self.now();
-        let taken = self.ledger.lock().request(request, now);
-        taken.map_err(|_| Refusal::Overflow)?;
+        let mut ledger = self.ledger.lock();
+        ledger
+            .request(request, now)
+            .map_err(|_| Refusal::Overflow)?;
+        let accounts = ledger.accounts();
+        drop(ledger);
         self.changed.notify_all();
+        events::target(accounts);
         Ok(())
     }
 
@@ -282,15 +288,16 @@ impl Engine {
         fill(batch, nr);
         batch.sort();
         let got = batch.len();
-        if batch
-            .ranges()
-            .try_for_each(|run| release(run, &self.counters))
-            .is_err()
-        {
-            batch.free();
-            return self.pause(Cause::Hypervisor);
+        let mut runs = 0;
+        for run in batch.ranges() {
+            if release(run, &self.counters).is_err() {
+                batch.free();
+                return self.pause(Cause::Hypervisor);
+            }
+            runs += 1;
         }
         self.balloon.inflate(batch);
+        events::inflate(pool, got, runs);
         let now = self.now();
         self.ledger.lock().inflated(pool, got, now);
         if got < nr {
@@ -304,6 +311,7 @@ impl Engine {
         let got = self.balloon.deflate(batch, nr);
         batch.free();
         self.counters.returned.add(got);
+        events::deflate(pool, got);
         self.ledger.lock().deflated(pool, got);
         if got < nr {
             self.pause(Cause::Isolated);
@@ -315,9 +323,10 @@ impl Engine {
         let now = self.now();
         let mut ledger = self.ledger.lock();
         let report = ledger.pause(cause, now);
-        let [fixed, timed] = [Pool::Fixed, Pool::Timed].map(|pool| ledger.account(pool));
+        let [fixed, timed] = ledger.accounts();
         drop(ledger);
         self.counters.pauses.add(1);
+        events::pause(cause);
         if report && self.may_print() {
             pr_notice!(
                 "holding {} of {} pages and {} of {} timed pages: {}; waiting for more\n",
@@ -339,13 +348,15 @@ impl Engine {
 
         let mut ledger = self.ledger.lock();
         ledger.gave_back(got);
-        let [fixed, timed] = [Pool::Fixed, Pool::Timed].map(|pool| ledger.account(pool));
+        let accounts = ledger.accounts();
         drop(ledger);
         self.changed.notify_all();
+        events::give_back(got, accounts);
 
         self.counters.returned.add(got);
         self.counters.oom.add(got);
         if got != 0 && self.may_print() {
+            let [fixed, timed] = accounts;
             pr_notice!(
                 "out of memory: {} pages given back; until the next request {} pages and {} timed \
                  pages are held\n",

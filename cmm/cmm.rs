@@ -10,7 +10,7 @@
 //! - [`sysctl`] takes orders by `/proc/sys/vm/cmm_*`.
 //! - [`ledger`] and [`floor`] say what is to be done, and how far.
 //! - [`balloon`] does it.
-//! - [`counters`] shows it in `/sys/kernel/debug/cmm`.
+//! - [`counters`] shows it in `/sys/kernel/debug/cmm`, [`events`] in tracefs.
 //!
 //! It takes the place of [`arch/s390/mm/cmm.c`](srctree/arch/s390/mm/cmm.c).
 
@@ -32,6 +32,7 @@ use kernel::s390::{
 
 mod balloon;
 mod counters;
+mod events;
 mod floor;
 mod ledger;
 mod message;

@@ -30,7 +30,7 @@ pub(crate) enum Request {
     },
 }
 
-/// One of the two pools.
+/// One of the two pools. Tracepoints show it as a number, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pool {
     /// As large as the last request says.
@@ -55,7 +55,8 @@ impl Moment {
     }
 }
 
-/// Why the balloon cannot come nearer to its target now.
+/// Why the balloon cannot come nearer to its target now. Tracepoints show it as a number, in this
+/// order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// Growing would leave the guest less than the floor.
@@ -180,6 +181,11 @@ impl Ledger {
             Pool::Fixed => self.fixed,
             Pool::Timed => self.timed,
         }
+    }
+
+    /// The books of both pools: fixed and timed.
+    pub(crate) fn accounts(&self) -> [Account; 2] {
+        [self.fixed, self.timed]
     }
 
     fn account_mut(&mut self, pool: Pool) -> &mut Account {
