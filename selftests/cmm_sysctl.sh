@@ -78,7 +78,7 @@ bad_numbers_of_pages() {
 }
 
 negative_and_too_much() {
-	beyond_c "negative numbers and a second number are passed over, large ones wrap"
+	beyond_c "a second number is passed over, large ones wrap"
 	must_load
 	set_cmm pages 200
 	settle pages 200

@@ -25,12 +25,14 @@ for test in "$@"; do
 	test=${test%.sh}.sh
 	number=$((number + 1))
 	echo "# selftests: drivers/s390x/coopmem: $test"
+	start=$(cut -d. -f1 /proc/uptime)
 	{
 		timeout "${limit:-300}" "./$test" </dev/null 2>&1
 		echo $? >"$out.status"
 	} | tee "$out" | sed 's/^/# /'
 	status=$(cat "$out.status")
 	rm -f "$out.status"
+	echo "# took $(($(cut -d. -f1 /proc/uptime) - start)) s"
 	skips=$(grep -c '^ok .*# SKIP' "$out")
 	passes=$(($(grep -c '^ok ' "$out") - skips))
 	fails=$(grep -c '^not ok ' "$out")
