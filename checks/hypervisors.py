@@ -4,14 +4,14 @@ import unittest
 
 from systems import SystemCheck, fill_memory, once, resident_pages, sentences
 
-ASKED = 20000
+ASKED = 15000
 
 
 class Kvm(SystemCheck):
     """KVM knows DIAGNOSE X'10', but has no SMSG."""
 
     def test_balloon_by_sysctl(self):
-        guest = self.boot(None, "LINUX01", memory="384M", hypervisor="kvm")
+        guest = self.boot(None, "LINUX01", memory="256M", hypervisor="kvm")
         self.assertIn("KVM", guest.run("cat /proc/sysinfo"))
         guest.run("dmesg -c >/dev/null")
         guest.run("modprobe cmm")

@@ -4,6 +4,7 @@
 COOPMEM_KERNEL=release runs them on another kernel than the debug one.
 """
 import atexit
+import concurrent.futures
 import contextlib
 import os
 import pathlib
@@ -27,9 +28,10 @@ class Pair:
     def __init__(self):
         self.stack = contextlib.ExitStack()
         self.cp = self.stack.enter_context(ControlProgram())
-        self.first = self.stack.enter_context(Guest(self.cp, "LINUX01", memory="512M", kernel=KERNEL))
-        self.second = self.stack.enter_context(
-            Guest(self.cp, "LINUX02", memory="384M", cpus=1, kernel=KERNEL))
+        guests = (Guest(self.cp, "LINUX01", memory="256M", kernel=KERNEL),
+                  Guest(self.cp, "LINUX02", memory="256M", cpus=1, kernel=KERNEL))
+        with concurrent.futures.ThreadPoolExecutor() as both:
+            self.first, self.second = both.map(self.stack.enter_context, guests)
 
     def alive(self):
         return all(each.process.poll() is None for each in (self.cp, self.first, self.second))
@@ -124,8 +126,8 @@ def resident_pages(guest):
     return os.stat(ram_of(guest)).st_blocks * 512 // PAGE
 
 
-def fill_memory(guest, word="COOPMEM", keep=12):
-    """Lets a guest touch its memory, all but `keep` MiB, writing lines of a word; the memory is free afterwards."""
+def fill_memory(guest, word="COOPMEM", most=1 << 20, keep=12):
+    """Lets a guest write lines of a word into its memory, `most` MiB but not the last `keep`; it is free afterwards."""
     guest.run(f"""
         set -e
         mkdir -p /mnt/fill
@@ -133,7 +135,8 @@ def fill_memory(guest, word="COOPMEM", keep=12):
         trap 'umount /mnt/fill' EXIT
         yes {word} | dd of=/mnt/fill/part bs=1M count=8 iflag=fullblock 2>/dev/null
         n=0
-        while [ $(awk '/^MemAvailable/ {{ print $2 }}' /proc/meminfo) -gt $((({keep} + 8) * 1024)) ]; do
+        while [ $((n * 8)) -lt {most} ] &&
+              [ $(awk '/^MemAvailable/ {{ print $2 }}' /proc/meminfo) -gt $((({keep} + 8) * 1024)) ]; do
             cp /mnt/fill/part /mnt/fill/$n || break
             n=$((n + 1))
         done""")
