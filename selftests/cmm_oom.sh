@@ -20,7 +20,7 @@ hog_survives() {
 	must_load
 	killed=$(vmstat oom_kill)
 	tidy_memory
-	full=$((ALL * 6 / 10))
+	full=$((ALL * 8 / 10))
 	set_cmm pages $full
 	settle pages $full
 	hog_beyond 64
@@ -35,7 +35,7 @@ hog_survives() {
 targets_fall_until_the_next_request() {
 	must_load
 	tidy_memory
-	full=$((ALL * 6 / 10))
+	full=$((ALL * 8 / 10))
 	set_cmm pages $full
 	settle pages $full
 	set_cmm timed_pages 1000
@@ -57,7 +57,7 @@ notifier_is_counted() {
 	beyond_c "nothing is counted"
 	must_load
 	tidy_memory
-	full=$((ALL * 6 / 10))
+	full=$((ALL * 8 / 10))
 	set_cmm pages $full
 	settle pages $full
 	same "pages given back" "$(debug oom_given_back)" 0
