@@ -26,12 +26,14 @@ class Pair:
     """Two guests under one Control Program, booted when first needed and shared by all checks."""
 
     def __init__(self):
-        self.stack = contextlib.ExitStack()
-        self.cp = self.stack.enter_context(ControlProgram())
-        guests = (Guest(self.cp, "LINUX01", memory="256M", kernel=KERNEL),
-                  Guest(self.cp, "LINUX02", memory="256M", cpus=1, kernel=KERNEL))
-        with concurrent.futures.ThreadPoolExecutor() as both:
-            self.first, self.second = both.map(self.stack.enter_context, guests)
+        with contextlib.ExitStack() as stack:
+            self.cp = stack.enter_context(ControlProgram())
+            guests = (Guest(self.cp, "LINUX01", memory="256M", kernel=KERNEL),
+                      Guest(self.cp, "LINUX02", memory="256M", cpus=1, kernel=KERNEL))
+            with concurrent.futures.ThreadPoolExecutor() as both:
+                self.first, self.second = both.map(stack.enter_context, guests)
+            # Only now: what fails before leaves nothing behind.
+            self.stack = stack.pop_all()
 
     def alive(self):
         return all(each.process.poll() is None for each in (self.cp, self.first, self.second))
