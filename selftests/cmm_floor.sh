@@ -63,7 +63,7 @@ goes_on_when_there_is_memory() {
 	kill -0 $hog 2>/dev/null || fail "the hog was killed"
 	kill $hog
 	wait_until 30 more_than $((before + 16000)) ||
-		fail "of the 24576 pages of the hog the balloon took only $(($(cmm pages) - before))"
+		fail "the balloon took only $(($(cmm pages) - before)) of the hog's 24576 pages"
 	all_alive
 }
 

@@ -30,7 +30,8 @@ none_is_taken() {
 
 unknown_commands() {
 	start
-	none_is_taken "CMM" "CMM GROW 5" "CMM SHRINKS 5" "CMM SHRINK5" "CMM shrink 5" "CMMSHRINK 5" \
+	none_is_taken "CMM" "CMM GROW 5" "CMM SHRINKS 5" "CMM SHRINK5" \
+		"CMM shrink 5" "CMMSHRINK 5" \
 		"CMM ? 5" "CMM 5 SHRINK" "CMM RELEASES 5" "CMM REUSEX 1 2"
 }
 
@@ -43,7 +44,8 @@ text_after_the_end() {
 missing_numbers() {
 	beyond_c "a missing number is 0"
 	start
-	none_is_taken "CMM SHRINK" "CMM SHRINK  " "CMM RELEASE" "CMM REUSE" "CMM REUSE 1" "CMM REUSE 1 " \
+	none_is_taken "CMM SHRINK" "CMM SHRINK  " "CMM RELEASE" "CMM REUSE" \
+		"CMM REUSE 1" "CMM REUSE 1 " \
 		"CMM SHRINK X" "CMM SHRINK -5" "CMM SHRINK +5" "CMM RELEASE -1"
 }
 
@@ -60,7 +62,8 @@ numbers_that_are_too_large() {
 long_messages() {
 	start
 	blanks=$(printf '%190s' '')
-	none_is_taken "CMM SHRINK 1$blanks 2" "CMM REUSE 1$blanks 2 3" "CMM $(printf '%0190d' 0 | tr 0 A) 5"
+	none_is_taken "CMM SHRINK 1$blanks 2" "CMM REUSE 1$blanks 2 3" \
+		"CMM $(printf '%0190d' 0 | tr 0 A) 5"
 	smsg "CMM SHRINK$blanks 151"
 	settle pages 151
 }
@@ -83,13 +86,17 @@ each_is_counted_and_says_why() {
 	must_load sender="$ME"
 	before=$(refused)
 	smsg CMM GROW 5
-	wait_until 10 logged "cmm:.*$ME.*command" || fail "the log does not say that the command is unknown"
+	wait_until 10 logged "cmm:.*$ME.*command" ||
+		fail "the log does not say that the command is unknown"
 	smsg CMM SHRINK
-	wait_until 10 logged "cmm:.*$ME.*number" || fail "the log does not say that a number is missing"
+	wait_until 10 logged "cmm:.*$ME.*number" ||
+		fail "the log does not say that a number is missing"
 	smsg CMM SHRINK 99999999999999999999
-	wait_until 10 logged "cmm:.*$ME.*large" || fail "the log does not say that the number is too large"
+	wait_until 10 logged "cmm:.*$ME.*large" ||
+		fail "the log does not say that the number is too large"
 	smsg CMM SHRINK 5 6
-	wait_until 10 logged "cmm:.*$ME.*more" || fail "the log does not say that there is more text"
+	wait_until 10 logged "cmm:.*$ME.*more" ||
+		fail "the log does not say that there is more text"
 	same "refused messages" $(($(refused) - before)) 4
 	for reason in command number overflow trailing; do
 		same "counter refused_$reason" "$(debug messages/refused_$reason)" 1
@@ -119,4 +126,5 @@ log_is_rate_limited() {
 require_zvm
 require_module
 run unknown_commands text_after_the_end missing_numbers numbers_that_are_too_large long_messages \
-	longer_than_cp_takes messages_of_others_are_not_ours each_is_counted_and_says_why log_is_rate_limited
+	longer_than_cp_takes messages_of_others_are_not_ours \
+	each_is_counted_and_says_why log_is_rate_limited

@@ -124,4 +124,5 @@ moved_pages_are_released() {
 require_module
 [ -z "$CMM_MODULE" ] || skip_all "the C driver's pages cannot be moved"
 grep -q '^balloon_migrate ' /proc/vmstat || skip_all "needs CONFIG_BALLOON_MIGRATION"
-run memory_goes_offline compaction_moves_pages compaction_and_requests_at_once moved_pages_are_released
+run memory_goes_offline compaction_moves_pages \
+	compaction_and_requests_at_once moved_pages_are_released

@@ -60,7 +60,8 @@ refusal_is_logged_and_counted() {
 	must_load sender=STRANGER
 	before=$(debug messages/refused_sender)
 	smsg CMM SHRINK 100
-	wait_until 10 logged "cmm:.*$ME.*sender" || fail "the log does not say that $ME was refused, and why"
+	wait_until 10 logged "cmm:.*$ME.*sender" ||
+		fail "the log does not say that $ME was refused, and why"
 	same "counter of refused senders" "$(debug messages/refused_sender)" $((before + 1))
 	same "earlier lines" "$before_any" 0
 	same cmm_pages "$(cmm pages)" 0
@@ -76,8 +77,10 @@ bad_parameters() {
 		grep -qi "invalid" "$WORK/error" || fail "sender=$list: $(cat "$WORK/error")"
 		# Programs that try a second way to load the module make it say so twice.
 		same "different lines in the log for sender=$list" \
-			"$(log_since_mark | grep 'cmm: ' | sed 's/^\[[^]]*\] *//' | sort -u | wc -l)" 1
-		[ ! -e "$VM/cmm_pages" ] || fail "the files are there though sender=$list was refused"
+			"$(log_since_mark | grep 'cmm: ' | sed 's/^\[[^]]*\] *//' |
+				sort -u | wc -l)" 1
+		[ ! -e "$VM/cmm_pages" ] ||
+			fail "the files are there though sender=$list was refused"
 	done
 	obeys_me sender="$ME"
 }

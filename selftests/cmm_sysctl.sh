@@ -124,7 +124,8 @@ bad_timeouts() {
 	beyond_c "what is not a number is 0"
 	must_load
 	set_cmm timeout "100 60"
-	for text in 'x\n' '1 x\n' 'x 1\n' '1x 2\n' '1,2\n' '-1 5\n' '5 -1\n' '1 2 3\n' '1 2x\n' '\n' '  \n' \
+	for text in 'x\n' '1 x\n' 'x 1\n' '1x 2\n' '1,2\n' \
+		'-1 5\n' '5 -1\n' '1 2 3\n' '1 2x\n' '\n' '  \n' \
 		'1 99999999999999999999\n' "$(repeated 9 40) 1\n" "$(repeated 9 5000)\n" \
 		"1$(repeated ' ' 5000)x\n"; do
 		refuses timeout "$text"
@@ -139,7 +140,8 @@ reads_in_parts() {
 	set_cmm timeout "5678 90"
 	for name in pages timeout; do
 		whole=$(cmm $name)
-		same "cmm_$name in parts of 64 bytes" "$(dd if="$VM/cmm_$name" bs=64 2>/dev/null)" "$whole"
+		same "cmm_$name in parts of 64 bytes" \
+			"$(dd if="$VM/cmm_$name" bs=64 2>/dev/null)" "$whole"
 		# A read that does not begin at the start is at the end of the file.
 		for size in 1 2 3; do
 			part=$(timeout 10 dd if="$VM/cmm_$name" bs=$size 2>/dev/null) ||

@@ -99,7 +99,8 @@ while_messages_arrive() {
 	[ -n "$ME" ] || skip "needs z/VM"
 	start
 	# shellcheck disable=SC2016
-	repeat sh -c 'vmcp smsg $0 CMM SHRINK 3000; vmcp smsg $0 CMM RELEASE 10; vmcp smsg $0 CMM NONSENSE' "$ME"
+	repeat sh -c 'vmcp smsg $0 CMM SHRINK 3000; vmcp smsg $0 CMM RELEASE 10
+		vmcp smsg $0 CMM NONSENSE' "$ME"
 	for nr in 1 2 3 4 5 6 7 8 9 10; do
 		must_load sender="$ME"
 		wait_until 20 cmm_is pages 3000 || fail "no message arrives"

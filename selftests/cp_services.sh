@@ -7,7 +7,8 @@ commands() {
 	same "user ID" "$(vmcp query userid | awk '{ print $1, $2 }')" "$ME AT"
 	same "status of QUERY USERID" "$(vmcp query userid >/dev/null 2>&1; echo $?)" 0
 	vmcp QUERY CPLEVEL | grep -q . || fail "QUERY CPLEVEL says nothing"
-	vmcp query virtual storage | grep -q 'STORAGE = ' || fail "QUERY VIRTUAL STORAGE: $(vmcp q v storage)"
+	vmcp query virtual storage | grep -q 'STORAGE = ' ||
+		fail "QUERY VIRTUAL STORAGE: $(vmcp q v storage)"
 	vmcp query names | grep -q "$ME" || fail "QUERY NAMES does not name $ME"
 }
 
@@ -33,7 +34,8 @@ system_information() {
 	grep -q '^VM00 Control Program: *z/VM' /proc/sysinfo || fail "/proc/sysinfo names no z/VM"
 	same "name of the guest" "$(awk '/^VM00 Name:/ { print $3 }' /proc/sysinfo)" "$ME"
 	at_least "CPUs of the guest" "$(awk '/^VM00 CPUs Total:/ { print $4 }' /proc/sysinfo)" 1
-	grep -q '^VM: .' /proc/service_levels || fail "/proc/service_levels: $(cat /proc/service_levels)"
+	grep -q '^VM: .' /proc/service_levels ||
+		fail "/proc/service_levels: $(cat /proc/service_levels)"
 }
 
 hypervisor_file_system() {
@@ -119,7 +121,8 @@ message_driver_comes_and_goes() {
 sockets() {
 	for nr in 1 2 3; do
 		modprobe af_iucv || fail "af_iucv does not load"
-		grep -q '^IUCV ' /proc/net/protocols || grep -q 'af_iucv' /proc/modules || fail "there is no AF_IUCV"
+		grep -q '^IUCV ' /proc/net/protocols ||
+			grep -q 'af_iucv' /proc/modules || fail "there is no AF_IUCV"
 		rmmod af_iucv || fail "af_iucv does not unload"
 	done
 }

@@ -189,7 +189,8 @@ set_cmm() {
 
 # Sends this guest a special message. Without -k vmcp makes all letters large.
 smsg() {
-	vmcp -k "SMSG $ME $*" >"$WORK/vmcp" 2>&1 || fail "CP does not send the message: $(cat "$WORK/vmcp")"
+	vmcp -k "SMSG $ME $*" >"$WORK/vmcp" 2>&1 ||
+		fail "CP does not send the message: $(cat "$WORK/vmcp")"
 }
 
 # A number that the driver shows in debugfs.
