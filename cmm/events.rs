@@ -2,7 +2,7 @@
 
 //! Tracepoints.
 //!
-//! C header: [`drivers/s390/coopmem/cmm/cmm_events.h`](srctree/drivers/s390/coopmem/cmm/cmm_events.h)
+//! C header: [`cmm_events.h`](srctree/drivers/s390/coopmem/cmm/cmm_events.h)
 
 use kernel::{
     prelude::*,
