@@ -81,3 +81,15 @@ as_root() {
 		sudo "$@"
 	fi
 }
+
+# The mirror that this host takes its own suite from.
+mirror() {
+	local suite found
+	suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+	found=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
+		awk -v suite="$suite" '$2 == suite && !found { found = $1 } END { print found }')
+	[ -n "$found" ] ||
+		found=$(sed -n "s/^deb .*\(https\?:[^ ]*\) *$suite .*/\1/p" /etc/apt/sources.list 2>/dev/null | head -1)
+	[ -n "$found" ] || die "apt-get names no mirror for $suite; see /etc/apt/sources.list"
+	echo "$found"
+}
