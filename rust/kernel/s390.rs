@@ -3,5 +3,6 @@
 //! s390 (IBM Z): what a guest says to its hypervisor and hears from it.
 
 pub mod diag;
+pub mod essa;
 pub mod machine;
 pub mod smsg;

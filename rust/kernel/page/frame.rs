@@ -49,6 +49,12 @@ impl Pfn {
         self.0
     }
 
+    /// Returns the number of the frame behind this one, or 0 behind the last number.
+    #[inline]
+    pub const fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+
     /// Returns the physical address of the frame's first byte.
     ///
     /// A number that is too large for any frame loses its high bits, as with `PFN_PHYS()`.
