@@ -5,4 +5,6 @@
 pub mod diag;
 pub mod essa;
 pub mod machine;
+#[cfg(CONFIG_COOPMEM_PAGE_HINT)]
+pub mod page_states;
 pub mod smsg;
