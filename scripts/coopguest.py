@@ -151,12 +151,14 @@ class Guest:
 
     def __init__(self, cp, name="LINUX01", memory="512M", cpus=2, kernel="release",
                  hypervisor="zvm", add=(), disks=(), append="", console=False, timeout=300,
-                 qemu=()):
+                 qemu=(), device=""):
         self.cp, self.name, self.memory, self.cpus = cp, name, memory, cpus
         self.kernel = BUILD / f"kernel-{kernel}"
         self.hypervisor, self.add, self.disks = hypervisor, add, disks
         self.append, self.console, self.timeout = append, console, timeout
         self.qemu = qemu
+        # More options of the device zvm-cp, such as "unused=exception,oracle=on".
+        self.device = f",{device}" if device else ""
         self.buffer = b""
         self.port = None
         self.process = None
@@ -195,9 +197,10 @@ class Guest:
         words += ["-device", "sclpconsole,chardev=console"]
         library = CP_BIN / "libcp_guest.so"
         if self.hypervisor == "zvm":
-            words += ["-device", f"zvm-cp,library={library},userid={self.name},socket={self.cp.socket}"]
+            words += ["-device", f"zvm-cp,library={library},userid={self.name},"
+                      f"socket={self.cp.socket}{self.device}"]
         elif self.hypervisor == "kvm":
-            words += ["-device", f"zvm-cp,library={library},userid={self.name},flavour=kvm"]
+            words += ["-device", f"zvm-cp,library={library},userid={self.name},flavour=kvm{self.device}"]
         for number, image in enumerate(self.disks):
             words += ["-drive", f"file={image},format=raw,if=none,id=disk{number},cache=writeback",
                       "-device", f"virtio-blk-ccw,drive=disk{number},serial=disk{number}"]

@@ -2,61 +2,268 @@
 
 //! The states of pages that ESSA (EXTRACT AND SET STORAGE ATTRIBUTES) reads and sets.
 //!
-//! A guest says of each page what its content is worth. So far CP only keeps what it is told: it takes no page away
-//! for its state, so all content is resident.
+//! A guest says of each page what its content is worth: it must be kept (stable), it is worth nothing (unused), it can
+//! be had again (volatile), or so unless the page has been changed (potentially volatile). The host may take unused
+//! and volatile pages at any time, without asking.
+//!
+//! A state is a byte, the one that ESSA returns: no-DAT in X'20', the usage in X'0C', the content in X'03'. Only what
+//! the guest said and the host did is kept in it, so that the content of a stable or unused page that is not
+//! preserved reads as resident: whether it is, or zero, the host knows, since the first touch of a page does not trap.
+//!
+//! All functions may be called by any number of threads at once; none blocks or locks.
 
+use std::fmt;
+use std::ops::{Deref, Index};
 use std::sync::atomic::{AtomicU8, Ordering};
+
+use serde::{Deserialize, Serialize};
 
 use crate::diag::ProgramInterruption;
 
 /// The size of a page, in bytes.
 pub const PAGE_SIZE: u64 = 4096;
 
-/// What the guest says of a page. The discriminants are those of ESSA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the guest says of a page. The discriminants are those of ESSA, in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Usage {
     /// The content must be kept.
-    Stable = 0,
+    Stable = 0x0,
     /// The content is worth nothing.
-    Unused = 1,
-    /// The content can be had again.
-    Volatile = 2,
+    Unused = 0x4,
     /// The content can be had again unless the page has been changed.
-    PotentiallyVolatile = 3,
+    PotentiallyVolatile = 0x8,
+    /// The content can be had again.
+    Volatile = 0xc,
 }
 
-/// The place of [`Usage`] in what ESSA returns; the content below it is 0, resident.
-const USAGE_SHIFT: u8 = 2;
+const USAGE: u8 = 0xc;
 
-/// An operation of ESSA. The discriminants are the operation request codes.
+impl Usage {
+    /// All of them, in the order in which tables show them.
+    pub const ALL: [Self; 4] = [
+        Self::Stable,
+        Self::Unused,
+        Self::PotentiallyVolatile,
+        Self::Volatile,
+    ];
+
+    /// The letter that tables show it by.
+    #[must_use]
+    pub const fn letter(self) -> char {
+        match self {
+            Self::Stable => 'S',
+            Self::Unused => 'U',
+            Self::PotentiallyVolatile => 'P',
+            Self::Volatile => 'V',
+        }
+    }
+
+    const fn row(self) -> usize {
+        self as usize >> 2
+    }
+}
+
+/// Where the content of a page is. The discriminants are those of ESSA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// Only return the state.
-    Get,
-    /// Set this usage. Since all content is resident, "stable and resident" (code 5) and "stable if resident" (code
-    /// 6) set a page stable as code 1 does.
-    Set(Usage),
+#[repr(u8)]
+pub enum Content {
+    /// In a frame of the host.
+    Resident = 0,
+    /// Not in a frame, but kept: the host has paged it out.
+    Preserved = 2,
+    /// Nowhere; it reads as zero. A volatile page with this content was discarded.
+    Zero = 3,
 }
 
-impl Operation {
-    /// Decodes the operation request code. Code 7, stable and not a translation table, is not installed
-    /// (facility 147); it and those above are specification exceptions.
-    pub const fn decode(code: u32) -> Result<Self, ProgramInterruption> {
-        match code {
-            0 => Ok(Self::Get),
-            1 | 5 | 6 => Ok(Self::Set(Usage::Stable)),
-            2 => Ok(Self::Set(Usage::Unused)),
-            3 => Ok(Self::Set(Usage::Volatile)),
-            4 => Ok(Self::Set(Usage::PotentiallyVolatile)),
-            _ => Err(ProgramInterruption::Specification),
+const CONTENT: u8 = 3;
+
+impl Content {
+    /// All of them, in the order in which tables show them.
+    pub const ALL: [Self; 3] = [Self::Resident, Self::Preserved, Self::Zero];
+
+    const fn column(self) -> usize {
+        match self {
+            Self::Resident => 0,
+            Self::Preserved => 1,
+            Self::Zero => 2,
         }
     }
 }
 
-/// The states of all pages of a guest. CPUs use it at once, without locks.
+const NO_DAT: u8 = 0x20;
+
+/// The state of a page.
+///
+/// Any byte has a meaning, since others can write to the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State(u8);
+
+impl State {
+    /// Reads a byte of a table.
+    #[must_use]
+    pub const fn new(byte: u8) -> Self {
+        Self(byte)
+    }
+
+    /// The byte, which is also what ESSA returns.
+    #[must_use]
+    pub const fn byte(self) -> u8 {
+        self.0
+    }
+
+    /// What the guest said.
+    #[must_use]
+    pub const fn usage(self) -> Usage {
+        match self.0 & USAGE {
+            0x0 => Usage::Stable,
+            0x4 => Usage::Unused,
+            0x8 => Usage::PotentiallyVolatile,
+            _ => Usage::Volatile,
+        }
+    }
+
+    /// Where the content is, as far as the state tells.
+    #[must_use]
+    pub const fn content(self) -> Content {
+        match self.0 & CONTENT {
+            0 | 1 => Content::Resident,
+            2 => Content::Preserved,
+            _ => Content::Zero,
+        }
+    }
+
+    /// Whether the page holds no translation table, says the guest.
+    #[must_use]
+    pub const fn is_no_dat(self) -> bool {
+        self.0 & NO_DAT != 0
+    }
+
+    /// Whether the host took the page while it was volatile.
+    #[must_use]
+    pub fn is_discarded(self) -> bool {
+        (self.usage(), self.content()) == (Usage::Volatile, Content::Zero)
+    }
+
+    /// Whether only the host knows if the page is resident or zero.
+    #[must_use]
+    pub fn asks_host(self) -> bool {
+        matches!(self.usage(), Usage::Stable | Usage::Unused) && self.content() == Content::Resident
+    }
+
+    /// The state with what the host knows.
+    #[must_use]
+    pub fn with_host(self, resident: impl FnOnce() -> bool) -> Self {
+        if self.asks_host() && !resident() {
+            self.with_content(Content::Zero)
+        } else {
+            self
+        }
+    }
+
+    /// The state after an operation of ESSA, without what the host knows.
+    #[must_use]
+    pub fn after(self, operation: Operation) -> Self {
+        let (usage, content) = (self.usage(), self.content());
+        let preserved = content == Content::Preserved;
+        match operation {
+            Operation::Get => self,
+            Operation::SetStableIfNotDiscarded if self.is_discarded() => self,
+            Operation::SetStable => Self(self.0 & !NO_DAT).into_stable(),
+            Operation::SetStableNoDat => Self(self.0 | NO_DAT).into_stable(),
+            Operation::SetStableResident | Operation::SetStableIfNotDiscarded => self.into_stable(),
+            // The host need not keep any longer what it has paged out.
+            Operation::SetUnused => self.with(Usage::Unused, Content::Resident),
+            Operation::SetVolatile if preserved => self.with(Usage::Volatile, Content::Zero),
+            Operation::SetVolatile if usage == Usage::Volatile => self,
+            Operation::SetVolatile => self.with(Usage::Volatile, Content::Resident),
+            // Whether a page was changed before it was paged out is not known, so it is kept as it is. A discarded
+            // one has nothing that could have been changed.
+            Operation::SetPotentiallyVolatile if preserved || self.is_discarded() => self,
+            Operation::SetPotentiallyVolatile => {
+                self.with(Usage::PotentiallyVolatile, Content::Resident)
+            }
+        }
+    }
+
+    /// The state after the host has taken the page: an unused one stays as it is and a volatile one is discarded.
+    /// `None` if the host must not take it, or has done so.
+    #[must_use]
+    pub fn taken(self) -> Option<Self> {
+        match (self.usage(), self.content()) {
+            (Usage::Unused, _) => Some(self),
+            (Usage::Volatile, Content::Resident) => Some(self.with_content(Content::Zero)),
+            _ => None,
+        }
+    }
+
+    const fn with(self, usage: Usage, content: Content) -> Self {
+        Self(self.0 & NO_DAT | usage as u8 | content as u8)
+    }
+
+    const fn with_content(self, content: Content) -> Self {
+        Self(self.0 & !CONTENT | content as u8)
+    }
+
+    /// Only a stable page can be preserved, and it stays so.
+    fn into_stable(self) -> Self {
+        if self.content() == Content::Preserved {
+            self.with(Usage::Stable, Content::Preserved)
+        } else {
+            self.with(Usage::Stable, Content::Resident)
+        }
+    }
+}
+
+/// An operation of ESSA. The discriminants are the operation request codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Operation {
+    /// Only return the state.
+    Get = 0,
+    /// Set stable, and maybe a translation table.
+    SetStable = 1,
+    /// Set unused.
+    SetUnused = 2,
+    /// Set volatile.
+    SetVolatile = 3,
+    /// Set potentially volatile.
+    SetPotentiallyVolatile = 4,
+    /// Set stable and make it resident.
+    SetStableResident = 5,
+    /// Set stable if the content was not discarded.
+    SetStableIfNotDiscarded = 6,
+    /// Set stable and no translation table.
+    SetStableNoDat = 7,
+}
+
+impl Operation {
+    /// All of them, in the order of their codes.
+    pub const ALL: [Self; 8] = [
+        Self::Get,
+        Self::SetStable,
+        Self::SetUnused,
+        Self::SetVolatile,
+        Self::SetPotentiallyVolatile,
+        Self::SetStableResident,
+        Self::SetStableIfNotDiscarded,
+        Self::SetStableNoDat,
+    ];
+
+    /// Decodes the operation request code. Code 7 needs facility 147; it, if that is not installed, and those above
+    /// are specification exceptions.
+    pub fn decode(code: u32, no_dat: bool) -> Result<Self, ProgramInterruption> {
+        Self::ALL
+            .get(code as usize)
+            .copied()
+            .filter(|&operation| no_dat || operation != Self::SetStableNoDat)
+            .ok_or(ProgramInterruption::Specification)
+    }
+}
+
+/// The states of all pages of a guest, a byte a page: in a box, or in memory that is shared with others.
 #[derive(Debug)]
-pub struct PageStates(Box<[AtomicU8]>);
+pub struct PageStates<T = Box<[AtomicU8]>>(T);
 
 impl PageStates {
     /// All pages of `storage` bytes, stable.
@@ -65,66 +272,304 @@ impl PageStates {
         let pages = usize::try_from(storage / PAGE_SIZE).unwrap_or(usize::MAX);
         Self((0..pages).map(|_| AtomicU8::new(0)).collect())
     }
+}
 
-    /// Executes ESSA on the page at an absolute address: what it returns, the state of before.
-    ///
-    /// An addressing exception if there is no such page.
-    pub fn execute(&self, address: u64, operation: Operation) -> Result<u64, ProgramInterruption> {
-        let page = usize::try_from(address / PAGE_SIZE)
-            .ok()
-            .and_then(|page| self.0.get(page))
-            .ok_or(ProgramInterruption::Addressing)?;
-        // The state says nothing of other storage, so it orders nothing.
-        let before = match operation {
-            Operation::Get => page.load(Ordering::Relaxed),
-            Operation::Set(usage) => page.swap(usage as u8, Ordering::Relaxed),
-        };
-        Ok(u64::from(before << USAGE_SHIFT))
+impl<T: Deref<Target = [AtomicU8]>> PageStates<T> {
+    /// The states in a table.
+    pub const fn with_table(table: T) -> Self {
+        Self(table)
     }
 
-    /// The guest was reset: all pages are stable.
+    /// The table.
+    pub const fn table(&self) -> &T {
+        &self.0
+    }
+
+    fn byte(&self, address: u64) -> Option<&AtomicU8> {
+        self.0.get(usize::try_from(address / PAGE_SIZE).ok()?)
+    }
+
+    /// The state of the page at an absolute address; `None` if there is no such page.
+    #[must_use]
+    pub fn get(&self, address: u64) -> Option<State> {
+        self.byte(address)
+            .map(|byte| State(byte.load(Ordering::Acquire)))
+    }
+
+    /// Changes the state of a page unless `change` says no; gives the state of before.
+    fn update(byte: &AtomicU8, change: impl Fn(State) -> Option<State>) -> Option<State> {
+        byte.fetch_update(Ordering::AcqRel, Ordering::Acquire, |before| {
+            change(State(before)).map(State::byte)
+        })
+        .ok()
+        .map(State)
+    }
+
+    /// Executes ESSA on the page at an absolute address: the state of before, without what the host knows.
+    ///
+    /// An addressing exception if there is no such page.
+    pub fn execute(
+        &self,
+        address: u64,
+        operation: Operation,
+    ) -> Result<State, ProgramInterruption> {
+        let byte = self.byte(address).ok_or(ProgramInterruption::Addressing)?;
+        // `after` gives a state for each.
+        Ok(Self::update(byte, |state| Some(state.after(operation))).unwrap_or_default())
+    }
+
+    /// Takes the page at an absolute address, if it is of that usage and may still be taken.
+    ///
+    /// No CPU may use the page from before this call until the host has taken its memory: the state tells who touches
+    /// it next that it is gone, not who is at it.
+    #[must_use]
+    pub fn take(&self, address: u64, usage: Usage) -> bool {
+        self.byte(address)
+            .and_then(|byte| {
+                Self::update(byte, |state| {
+                    state.taken().filter(|_| state.usage() == usage)
+                })
+            })
+            .is_some()
+    }
+
+    /// The guest was reset: all pages are stable. What is preserved stays so.
     pub fn reset(&self) {
-        for page in &self.0 {
-            page.store(Usage::Stable as u8, Ordering::Relaxed);
+        for byte in self.0.iter() {
+            Self::update(byte, |state| Some(state.after(Operation::SetStable)));
         }
+    }
+}
+
+/// How many pages are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateTable([[u64; Content::ALL.len()]; Usage::ALL.len()]);
+
+impl StateTable {
+    /// Counts a page; its state is with what the host knows.
+    pub fn count(&mut self, state: State) {
+        self.0[state.usage().row()][state.content().column()] += 1;
+    }
+
+    /// The number of pages in all states.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.as_flattened().iter().sum()
+    }
+}
+
+impl Index<(Usage, Content)> for StateTable {
+    type Output = u64;
+
+    fn index(&self, (usage, content): (Usage, Content)) -> &u64 {
+        &self.0[usage.row()][content.column()]
+    }
+}
+
+impl fmt::Display for StateTable {
+    /// As the guest prints its own: rows S, U, P, V and tot, columns tot, r, p and z.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = |name: &str, cells: [&dyn fmt::Display; 4]| {
+            let [total, resident, preserved, zero] = cells;
+            writeln!(
+                f,
+                "{name:<3} {total:>10} {resident:>10} {preserved:>10} {zero:>10}"
+            )
+        };
+        line("", [&"tot", &"r", &"p", &"z"])?;
+        let mut sums = [0; 3];
+        for (usage, [r, p, z]) in Usage::ALL.into_iter().zip(&self.0) {
+            line(&usage.letter().to_string(), [&(r + p + z), r, p, z])?;
+            sums = [sums[0] + r, sums[1] + p, sums[2] + z];
+        }
+        line("tot", [&self.total(), &sums[0], &sums[1], &sums[2]])
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const STORAGE: u64 = 1 << 20;
 
+    /// Each state, and the one after each operation of ESSA.
+    const AFTER: [(u8, [u8; 8]); 6] = [
+        (0x00, [0x00, 0x00, 0x04, 0x0c, 0x08, 0x00, 0x00, 0x20]),
+        (0x02, [0x02, 0x02, 0x04, 0x0f, 0x02, 0x02, 0x02, 0x22]),
+        (0x04, [0x04, 0x00, 0x04, 0x0c, 0x08, 0x00, 0x00, 0x20]),
+        (0x08, [0x08, 0x00, 0x04, 0x0c, 0x08, 0x00, 0x00, 0x20]),
+        (0x0c, [0x0c, 0x00, 0x04, 0x0c, 0x08, 0x00, 0x00, 0x20]),
+        (0x0f, [0x0f, 0x00, 0x04, 0x0f, 0x0f, 0x00, 0x0f, 0x20]),
+    ];
+
     #[test]
-    fn the_state_of_before_is_returned() {
-        let states = PageStates::new(STORAGE);
-        let essa = |code| states.execute(0x5000, Operation::decode(code).unwrap());
-        assert_eq!(essa(2), Ok(0x0));
-        assert_eq!(essa(3), Ok(0x4));
-        assert_eq!(essa(4), Ok(0x8));
-        assert_eq!(essa(0), Ok(0xc));
-        assert_eq!(essa(6), Ok(0xc));
-        assert_eq!(essa(0), Ok(0x0));
-        // Neighbours are left alone, and all bytes of a page mean it.
-        essa(2).unwrap();
-        assert_eq!(states.execute(0x4fff, Operation::Get), Ok(0));
-        assert_eq!(states.execute(0x5fff, Operation::Get), Ok(4));
-        assert_eq!(states.execute(0x6000, Operation::Get), Ok(0));
-        states.reset();
-        assert_eq!(essa(0), Ok(0));
+    fn every_operation_on_every_state() {
+        for (before, after) in AFTER {
+            for (code, after) in (0..).zip(after) {
+                let operation = Operation::decode(code, true).unwrap();
+                assert_eq!(operation as u32, code);
+                for no_dat in [0, NO_DAT] {
+                    // Only codes 1 and 7 decide on it.
+                    let after = match code {
+                        1 | 7 => after,
+                        _ => after | no_dat,
+                    };
+                    let states = PageStates::new(STORAGE);
+                    states.table()[5].store(before | no_dat, Ordering::Relaxed);
+                    let returned = states.execute(0x5000, operation).unwrap();
+                    assert_eq!(returned.byte(), before | no_dat, "{before:02x} {code}");
+                    let stored = states.get(0x5fff).unwrap();
+                    assert_eq!(stored.byte(), after, "{before:02x} {code}");
+                    assert_eq!(stored.is_no_dat(), after & NO_DAT != 0);
+                    assert_eq!(stored.is_discarded(), after & !NO_DAT == 0x0f);
+                    // Its neighbours are left alone.
+                    assert_eq!(states.get(0x4fff), Some(State::default()));
+                    assert_eq!(states.get(0x6000), Some(State::default()));
+                    states.reset();
+                    let kept = if after & 0xf == 2 { 2 } else { 0 };
+                    assert_eq!(states.get(0x5000), Some(State::new(kept)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_host_takes_unused_and_volatile_pages_only() {
+        for (before, _) in AFTER {
+            for usage in Usage::ALL {
+                let states = PageStates::new(STORAGE);
+                states.table()[1].store(before, Ordering::Relaxed);
+                let after = match (before, usage) {
+                    (0x04, Usage::Unused) => Some(0x04),
+                    (0x0c, Usage::Volatile) => Some(0x0f),
+                    _ => None,
+                };
+                assert_eq!(states.take(0x1000, usage), after.is_some());
+                let stored = states.get(0x1000).map(State::byte);
+                assert_eq!(stored, Some(after.unwrap_or(before)));
+            }
+        }
+        assert!(!PageStates::new(STORAGE).take(STORAGE, Usage::Unused));
+    }
+
+    #[test]
+    fn the_host_knows_what_is_resident() {
+        for (state, zero) in [
+            (0x00, 0x03),
+            (0x24, 0x27),
+            (0x02, 0x02),
+            (0x08, 0x08),
+            (0x0c, 0x0c),
+        ] {
+            let state = State::new(state);
+            assert_eq!(state.with_host(|| true), state);
+            assert_eq!(state.with_host(|| false).byte(), zero);
+        }
     }
 
     #[test]
     fn other_codes_and_pages_are_refused() {
-        for code in [7, 8, 15, u32::MAX] {
-            let refused = Err(ProgramInterruption::Specification);
-            assert_eq!(Operation::decode(code), refused);
+        let refused = Err(ProgramInterruption::Specification);
+        for code in [8, 15, u32::MAX] {
+            assert_eq!(Operation::decode(code, true), refused);
         }
+        assert_eq!(Operation::decode(7, false), refused);
         let states = PageStates::new(STORAGE);
         for address in [STORAGE, u64::MAX] {
             let refused = Err(ProgramInterruption::Addressing);
             assert_eq!(states.execute(address, Operation::Get), refused);
+            assert_eq!(states.get(address), None);
+        }
+    }
+
+    #[test]
+    fn the_table_is_the_guests() {
+        let mut table = StateTable::default();
+        for (state, pages) in [
+            (0x00, 3),
+            (0x02, 1),
+            (0x03, 2),
+            (0x04, 5),
+            (0x07, 40),
+            (0x0c, 6),
+            (0x0f, 7),
+        ] {
+            (0..pages).for_each(|_| table.count(State::new(state)));
+        }
+        assert_eq!(table[(Usage::Volatile, Content::Zero)], 7);
+        let expected = "\
+           tot          r          p          z
+S            6          3          1          2
+U           45          5          0         40
+P            0          0          0          0
+V           13          6          0          7
+tot         64         14          1         49
+";
+        assert_eq!(table.to_string().trim_start(), expected.trim_start());
+        assert_eq!(table.to_string().lines().next().unwrap().len(), 47);
+        assert_eq!(table.total(), 64);
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Essa(Operation),
+        HostTakes(Usage),
+        /// The guest writes to the page, as it may if it is stable.
+        Write,
+    }
+
+    proptest! {
+        /// Nothing is lost that the guest did not give up, and what was lost is said to be.
+        #[test]
+        fn content_is_kept_or_known_to_be_lost(events in proptest::collection::vec(prop_oneof![
+            8 => (0..8_usize).prop_map(|code| Event::Essa(Operation::ALL[code])),
+            4 => prop_oneof![Just(Usage::Stable), Just(Usage::Unused), Just(Usage::PotentiallyVolatile),
+                             Just(Usage::Volatile)].prop_map(Event::HostTakes),
+            3 => Just(Event::Write),
+        ], 0..60)) {
+            let states = PageStates::new(PAGE_SIZE);
+            // Whether the content is what the guest wrote last, and whether it must be.
+            let (mut written, mut promised) = (true, true);
+            for event in events {
+                match event {
+                    Event::Write if states.get(0).unwrap().usage() == Usage::Stable => {
+                        (written, promised) = (true, true);
+                    }
+                    Event::Write => {}
+                    Event::HostTakes(usage) => {
+                        if states.take(0, usage) {
+                            prop_assert!(!promised);
+                            written = false;
+                        }
+                    }
+                    Event::Essa(operation) => {
+                        let before = states.execute(0, operation).unwrap();
+                        let after = states.get(0).unwrap();
+                        if before.is_discarded() {
+                            prop_assert!(!written);
+                        }
+                        match operation {
+                            Operation::SetUnused | Operation::SetVolatile => promised = false,
+                            Operation::SetStableIfNotDiscarded => {
+                                prop_assert_eq!(after.usage() == Usage::Stable, !before.is_discarded());
+                                promised |= written && before.usage() == Usage::Volatile;
+                            }
+                            _ => {}
+                        }
+                        prop_assert_eq!(after.is_discarded(), before.is_discarded()
+                            && matches!(operation, Operation::Get | Operation::SetVolatile
+                                | Operation::SetPotentiallyVolatile | Operation::SetStableIfNotDiscarded));
+                    }
+                }
+                prop_assert!(written || !promised);
+            }
+        }
+
+        #[test]
+        fn any_byte_has_a_meaning(byte: u8, code in 0..8_usize) {
+            let state = State::new(byte).after(Operation::ALL[code]);
+            let _ = (state.taken(), state.is_discarded(), state.asks_host());
         }
     }
 }

@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ZVM_CP_ABI_VERSION 1u
+#define ZVM_CP_ABI_VERSION 2u
 
 /* Name of the data symbol, a struct zvm_cp_ops, that the library exports */
 #define ZVM_CP_OPS_SYMBOL "zvm_cp_ops"
@@ -38,6 +38,12 @@
 /* Values of zvm_cp_machine.flavour */
 #define ZVM_CP_FLAVOUR_ZVM 0u
 #define ZVM_CP_FLAVOUR_KVM 1u
+
+/* Bits of zvm_cp_machine.options */
+/* A CPU that touches an unused page gets an addressing exception */
+#define ZVM_CP_UNUSED_EXCEPTION 1u
+/* ESSA sets pages "stable and no DAT": facility 147 */
+#define ZVM_CP_NODAT 2u
 
 /*
  * What the library may ask of the device.  It stays valid until close.
@@ -84,6 +90,29 @@ struct zvm_cp_host {
      * that cannot be done now.  Any thread.
      */
     int (*discard)(void *opaque, uint64_t address, uint64_t length);
+    /*
+     * Let the page at the absolute address @address take memory of the host.
+     * Any thread.
+     */
+    void (*populate)(void *opaque, uint64_t address);
+
+    /*
+     * Call zvm_cp_ops.exclusive soon, at least once after this call, on the
+     * thread of some CPU while no CPU executes instructions, whether the CPUs
+     * run, wait or are stopped.  Any thread; does not block.
+     */
+    void (*exclusive)(void *opaque);
+    /*
+     * The machine itself uses the page at the absolute address @address (a
+     * prefix area): it is never to be taken.  Only in zvm_cp_ops.exclusive.
+     */
+    bool (*pinned)(void *opaque, uint64_t address);
+    /*
+     * All CPUs forget how addresses are translated before they go on, so that
+     * zvm_cp_ops.access is asked about each page that they touch next.  Only
+     * in zvm_cp_ops.exclusive.
+     */
+    void (*flush)(void *opaque);
 };
 
 /* The virtual machine, as the device was configured */
@@ -97,7 +126,7 @@ struct zvm_cp_machine {
     uint64_t storage;
     /* File that holds the storage, or -1, and where in it address 0 is */
     int32_t ram_fd;
-    uint32_t reserved;
+    uint32_t options;
     uint64_t ram_offset;
     /* As the user gave them; NULL if not given */
     const char *user_id;
@@ -156,6 +185,17 @@ struct zvm_cp_ops {
      * what the instruction returns.  Any thread; neither blocks nor locks.
      */
     int (*essa)(void *cp, uint64_t address, uint32_t orc, uint64_t *state);
+    /*
+     * May a CPU access the page at the absolute address @address?
+     * ZVM_CP_DONE, or the program interruption code: block volatility if its
+     * content was discarded.  Asked when a translation is made; any thread;
+     * neither blocks nor locks.
+     */
+    int (*access)(void *cp, uint64_t address);
+    /* A CPU takes a block-volatility interruption for that page. */
+    void (*block_volatility)(void *cp, uint64_t address);
+    /* What zvm_cp_host.exclusive asked for; must not take long. */
+    void (*exclusive)(void *cp);
 
     /*
      * Can @cpu take an interruption of the control program, as far as that

@@ -7,7 +7,7 @@
 use std::ffi::{c_char, c_int, c_void};
 
 /// `ZVM_CP_ABI_VERSION`
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 /// `ZVM_CP_ERROR_SIZE`
 pub const ERROR_SIZE: usize = 256;
 
@@ -25,6 +25,11 @@ pub const FLAVOUR_ZVM: u32 = 0;
 /// `ZVM_CP_FLAVOUR_KVM`
 pub const FLAVOUR_KVM: u32 = 1;
 
+/// `ZVM_CP_UNUSED_EXCEPTION`
+pub const UNUSED_EXCEPTION: u32 = 1;
+/// `ZVM_CP_NODAT`
+pub const NODAT: u32 = 2;
+
 /// `struct zvm_cp_host`
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -41,6 +46,10 @@ pub struct Host {
     pub read_logical: unsafe extern "C" fn(*mut c_void, u32, u64, *mut c_void, usize) -> c_int,
     pub write_logical: unsafe extern "C" fn(*mut c_void, u32, u64, *const c_void, usize) -> c_int,
     pub discard: unsafe extern "C" fn(*mut c_void, u64, u64) -> c_int,
+    pub populate: unsafe extern "C" fn(*mut c_void, u64),
+    pub exclusive: unsafe extern "C" fn(*mut c_void),
+    pub pinned: unsafe extern "C" fn(*mut c_void, u64) -> bool,
+    pub flush: unsafe extern "C" fn(*mut c_void),
 }
 
 /// `struct zvm_cp_machine`
@@ -54,7 +63,7 @@ pub struct Machine {
     pub cpus: u32,
     pub storage: u64,
     pub ram_fd: i32,
-    pub reserved: u32,
+    pub options: u32,
     pub ram_offset: u64,
     pub user_id: *const c_char,
     pub socket: *const c_char,
@@ -100,6 +109,9 @@ pub struct Ops {
         unsafe extern "C" fn(*mut c_void, u32, u32, u32, u32, *mut [u64; 16], *mut c_int) -> c_int,
     pub iucv: unsafe extern "C" fn(*mut c_void, u32, u64, *mut [u64; 16], *mut c_int) -> c_int,
     pub essa: unsafe extern "C" fn(*mut c_void, u64, u32, *mut u64) -> c_int,
+    pub access: unsafe extern "C" fn(*mut c_void, u64) -> c_int,
+    pub block_volatility: unsafe extern "C" fn(*mut c_void, u64),
+    pub exclusive: unsafe extern "C" fn(*mut c_void),
     pub has_irq: unsafe extern "C" fn(*mut c_void, u32) -> bool,
     pub take_irq: unsafe extern "C" fn(*mut c_void, u32, *mut Irq) -> bool,
     pub reset: unsafe extern "C" fn(*mut c_void),
@@ -166,7 +178,11 @@ mod tests {
             write,
             read_logical,
             write_logical,
-            discard
+            discard,
+            populate,
+            exclusive,
+            pinned,
+            flush
         );
         structure!(
             "zvm_cp_machine",
@@ -177,7 +193,7 @@ mod tests {
             cpus,
             storage,
             ram_fd,
-            reserved,
+            options,
             ram_offset,
             user_id,
             socket
@@ -194,6 +210,9 @@ mod tests {
             diag,
             iucv,
             essa,
+            access,
+            block_volatility,
+            exclusive,
             has_irq,
             take_irq,
             reset
@@ -207,6 +226,8 @@ mod tests {
             ("ZVM_CP_ACCESS", i64::from(ACCESS)),
             ("ZVM_CP_FLAVOUR_ZVM", i64::from(FLAVOUR_ZVM)),
             ("ZVM_CP_FLAVOUR_KVM", i64::from(FLAVOUR_KVM)),
+            ("ZVM_CP_UNUSED_EXCEPTION", i64::from(UNUSED_EXCEPTION)),
+            ("ZVM_CP_NODAT", i64::from(NODAT)),
         ] {
             checks.push(format!("{c} == {rust}"));
         }

@@ -6,6 +6,7 @@
 //! the middle of something.
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +26,7 @@ use crate::guest::diag::Operands;
 use crate::guest::{Exception, Guest, Outcome, Shared};
 use crate::host::{AccessException, Cpu, Host, NotDiscarded, OutsideStorage};
 use crate::link::{Link, Logon, LogonError, socket_path};
+use crate::page_states::{Options, Pages};
 
 /// The control program identifier that Linux knows z/VM by, and the release that `QUERY CPLEVEL` names.
 const CPI: &str = "z/VM    7.3.0   ";
@@ -42,6 +44,9 @@ pub static zvm_cp_ops: abi::Ops = abi::Ops {
     diag,
     iucv,
     essa,
+    access,
+    block_volatility,
+    exclusive,
     has_irq,
     take_irq,
     reset,
@@ -126,6 +131,26 @@ impl Host for Device {
         }
     }
 
+    fn populate(&self, address: u64) {
+        // SAFETY: Any number may be passed, on any thread.
+        unsafe { (self.0.populate)(self.0.opaque, address) }
+    }
+
+    fn exclusive(&self) {
+        // SAFETY: May be called on any thread.
+        unsafe { (self.0.exclusive)(self.0.opaque) }
+    }
+
+    fn pinned(&self, address: u64) -> bool {
+        // SAFETY: Any number may be passed. Outside of an exclusive section the answer is old, no more.
+        unsafe { (self.0.pinned)(self.0.opaque, address) }
+    }
+
+    fn flush(&self) {
+        // SAFETY: Outside of an exclusive section some CPUs forget later, no more.
+        unsafe { (self.0.flush)(self.0.opaque) }
+    }
+
     fn inject(&self) {
         // SAFETY: May be called on any thread.
         unsafe { (self.0.inject)(self.0.opaque) }
@@ -161,8 +186,10 @@ enum OpenError {
     Flavour(u32),
     #[error("guest storage is not a file that cpd could share")]
     NoRam,
-    #[error("cannot make the page of counters: {0}")]
-    Counters(Errno),
+    #[error("cannot share memory with cpd: {0}")]
+    Memory(Errno),
+    #[error("the file of guest storage cannot be kept open: {0}")]
+    Storage(io::Error),
     #[error(transparent)]
     Logon(#[from] LogonError),
 }
@@ -189,23 +216,40 @@ unsafe fn build(
         .to_str()
         .map_err(|_| OpenError::UserIdText)?;
     let user_id = UserId::new(user_id)?;
-    let counters = Counters::new().map_err(OpenError::Counters)?;
-    let shared = Arc::new(Shared::new(Device(host), user_id, machine.cpus, counters));
+    // SAFETY: The caller promises that it is open for the time of this call.
+    let ram = (machine.ram_fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(machine.ram_fd) });
+    let storage = ram
+        .map(|ram| ram.try_clone_to_owned())
+        .transpose()
+        .map_err(OpenError::Storage)?;
+    let options = Options {
+        no_dat: machine.options & abi::NODAT != 0,
+        unused_exception: machine.options & abi::UNUSED_EXCEPTION != 0,
+    };
+    let pages = Pages::new(machine.storage, storage, options).map_err(OpenError::Memory)?;
+    let counters = Counters::new().map_err(OpenError::Memory)?;
+    let shared = Arc::new(Shared::new(
+        Device(host),
+        user_id,
+        machine.cpus,
+        counters,
+        pages,
+    ));
     let link = match machine.flavour {
         abi::FLAVOUR_KVM => None,
         abi::FLAVOUR_ZVM => {
-            if machine.ram_fd < 0 || machine.ram_offset != 0 {
-                return Err(OpenError::NoRam);
-            }
+            let ram = ram
+                .filter(|_| machine.ram_offset == 0)
+                .ok_or(OpenError::NoRam)?;
             let path =
                 socket_path(socket.map(|path| PathBuf::from(OsStr::from_bytes(path.to_bytes()))))?;
             let logon = Logon {
                 user_id,
                 storage: machine.storage,
                 cpus: machine.cpus,
-                // SAFETY: The caller promises that it is open for the time of this call.
-                ram: unsafe { BorrowedFd::borrow_raw(machine.ram_fd) },
+                ram,
                 counters: shared.counters().as_fd(),
+                page_states: shared.pages().as_fd(),
             };
             Some(Link::log_on(&path, &logon, Arc::clone(&shared) as _)?)
         }
@@ -383,6 +427,37 @@ unsafe extern "C" fn essa(cp: *mut c_void, address: u64, orc: u32, state: *mut u
         }
         complete(before.map(|_| None), ptr::null_mut())
     }
+}
+
+/// `zvm_cp_ops.access`
+///
+/// # Safety
+///
+/// `cp` comes from `open` and has not been closed.
+unsafe extern "C" fn access(cp: *mut c_void, address: u64) -> c_int {
+    // SAFETY: The caller promises it.
+    let access = unsafe { with(cp, Ok(()), |guest| guest.access(address)) };
+    access.map_or_else(|interruption| interruption.code().into(), |()| abi::DONE)
+}
+
+/// `zvm_cp_ops.block_volatility`
+///
+/// # Safety
+///
+/// `cp` comes from `open` and has not been closed.
+unsafe extern "C" fn block_volatility(cp: *mut c_void, _address: u64) {
+    // SAFETY: The caller promises it.
+    unsafe { with(cp, (), Guest::count_block_volatility) }
+}
+
+/// `zvm_cp_ops.exclusive`
+///
+/// # Safety
+///
+/// As `zvm-cp.h` says: no CPU executes instructions.
+unsafe extern "C" fn exclusive(cp: *mut c_void) {
+    // SAFETY: The caller promises it.
+    unsafe { with(cp, (), Guest::exclusive) }
 }
 
 /// `zvm_cp_ops.has_irq`

@@ -81,6 +81,20 @@ pub trait Host: Send + Sync + 'static {
     /// Gives whole pages back to the host, in one operation; they read as zero afterwards.
     fn discard(&self, address: u64, bytes: u64) -> Result<(), NotDiscarded>;
 
+    /// Lets a page take memory of the host.
+    fn populate(&self, address: u64);
+
+    /// Calls [`crate::guest::Guest::exclusive`] soon, at least once after this call, while no CPU executes
+    /// instructions, whether the CPUs run, wait or are stopped. Does not block.
+    fn exclusive(&self);
+
+    /// Whether the machine itself uses a page (a prefix area), so that it must never be taken. Only in an exclusive
+    /// section.
+    fn pinned(&self, address: u64) -> bool;
+
+    /// All CPUs forget how addresses are translated before they go on. Only in an exclusive section.
+    fn flush(&self);
+
     /// Lets all CPUs look whether [`crate::guest::Guest::has_interrupt`]. Does not block.
     fn inject(&self);
 

@@ -14,6 +14,8 @@
 //! | [`guest`] | the virtual machine: DIAGNOSE, IUCV, interrupts, reset |
 //! | [`link`] | the connections to `cpd` |
 //! | [`counters`] | the counters, shared with `cpd` |
+//! | [`page_states`] | the states of pages, shared with `cpd`, and pages that it wants |
+//! | [`shared_memory`] | memory that is shared with `cpd` |
 
 pub mod abi;
 pub mod counters;
@@ -21,3 +23,5 @@ mod ffi;
 pub mod guest;
 pub mod host;
 pub mod link;
+pub mod page_states;
+pub mod shared_memory;

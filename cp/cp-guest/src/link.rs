@@ -15,8 +15,8 @@ use std::thread::{self, JoinHandle};
 
 use cp_core::UserId;
 use cp_proto::{
-    Accounting, CpuConnection, Event, GuestConnection, Iucv, Plist, ProtoError, Reply, Request,
-    Response, Session,
+    Accounting, CpuConnection, Event, GuestConnection, Iucv, Plist, ProtoError, Reply, Report,
+    Request, Response, Session,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
@@ -35,6 +35,9 @@ pub trait System: Send + Sync + 'static {
 
     /// Asks what one guest uses, or what all do that the caller may see.
     fn accounting(&self, cpu: u32, user_id: Option<UserId>) -> Result<Vec<Accounting>, ProtoError>;
+
+    /// Tells something that needs no answer.
+    fn report(&self, report: &Report) -> Result<(), ProtoError>;
 
     /// Tells that the guest was reset. Afterwards all events of before have been passed to the receiver of events.
     fn reset(&self) -> Result<(), ProtoError>;
@@ -84,6 +87,8 @@ pub struct Logon<'a> {
     pub ram: BorrowedFd<'a>,
     /// The memfd of its counters.
     pub counters: BorrowedFd<'a>,
+    /// The memfd of the states of its pages.
+    pub page_states: BorrowedFd<'a>,
 }
 
 /// The socket of `cpd`: as given, or the default of the user.
@@ -163,8 +168,7 @@ impl Link {
             &logon.user_id.to_string(),
             logon.storage,
             logon.cpus,
-            logon.ram,
-            logon.counters,
+            [logon.ram, logon.counters, logon.page_states],
         )
         .map_err(|error| match error {
             ProtoError::Io {
@@ -249,6 +253,10 @@ impl System for Link {
         }
     }
 
+    fn report(&self, report: &Report) -> Result<(), ProtoError> {
+        self.events.connection.report(report)
+    }
+
     fn reset(&self) -> Result<(), ProtoError> {
         match self.on_cpu(0, |connection| connection.call(&Request::Reset))? {
             // cpd sent whatever it had to say about the old paths before it replied.
@@ -294,6 +302,7 @@ mod tests {
             cpus: 1,
             ram: counters.as_fd(),
             counters: counters.as_fd(),
+            page_states: counters.as_fd(),
         };
         let path = Path::new("/nonexistent/cp.sock");
         let error = Link::log_on(path, &logon, Arc::new(Nobody)).unwrap_err();

@@ -6,12 +6,19 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use cp_core::UserId;
+
 use crate::error::ProtoError;
 use crate::socket::Socket;
-use crate::wire::{Event, Hello, Iucv, Plist, Reply, Request, Response, Role, Session, Welcome};
+use crate::wire::{
+    Event, Hello, Iucv, Plist, Reply, Report, Request, Response, Role, Selection, Session, Welcome,
+};
 
 /// How long `cpd` may take to answer. It never waits for anybody, so this only ends waiting for one that hangs.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a guest may take to give pages up before the operator hears that it has not.
+pub const TAKE_LIMIT: Duration = Duration::from_secs(60);
 
 /// A connection on which requests are made, one at a time.
 #[derive(Debug)]
@@ -49,6 +56,15 @@ impl Connection {
     pub fn call(&mut self, request: &Request) -> Result<Reply, ProtoError> {
         self.socket.send(request)?;
         self.socket.receive()
+    }
+
+    /// Takes pages of a guest; waits as long as `cpd` does.
+    pub fn take(&mut self, user_id: UserId, selection: Selection) -> Result<Reply, ProtoError> {
+        self.socket
+            .set_receive_timeout(Some(TAKE_LIMIT + ANSWER_LIMIT))?;
+        let reply = self.call(&Request::Take { user_id, selection })?;
+        self.socket.set_receive_timeout(Some(ANSWER_LIMIT))?;
+        Ok(reply)
     }
 
     /// Issues CP commands.
@@ -103,14 +119,14 @@ pub struct GuestConnection {
 impl GuestConnection {
     /// Logs a guest on.
     ///
-    /// `ram` is the memfd of its storage, `counters` the one of its [`crate::counters::CountersPage`].
+    /// `fds` are the memfds of its storage, of its [`crate::counters::CountersPage`] and of its
+    /// [`cp_core::page_state::PageStates`].
     pub fn log_on(
         path: &Path,
         user_id: &str,
         storage_bytes: u64,
         cpus: u32,
-        ram: BorrowedFd<'_>,
-        counters: BorrowedFd<'_>,
+        fds: [BorrowedFd<'_>; 3],
     ) -> Result<Self, ProtoError> {
         let socket = Socket::connect(path)?;
         let role = Role::Guest {
@@ -118,7 +134,7 @@ impl GuestConnection {
             storage_bytes,
             cpus,
         };
-        let (system, session) = introduce(&socket, role, &[ram, counters])?;
+        let (system, session) = introduce(&socket, role, &fds)?;
         // Events come when they come.
         socket.set_receive_timeout(None)?;
         Ok(Self {
@@ -144,6 +160,11 @@ impl GuestConnection {
     /// guest cannot go on without it.
     pub fn event(&self) -> Result<Event, ProtoError> {
         self.socket.receive()
+    }
+
+    /// Tells `cpd` something.
+    pub fn report(&self, report: &Report) -> Result<(), ProtoError> {
+        self.socket.send(report)
     }
 
     /// Logs off; ends an [`Self::event`] that waits in another thread.

@@ -7,6 +7,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cp_core::page_state::Operation;
+
 /// The size of the memfd, in bytes.
 pub const COUNTERS_BYTES: usize = 4096;
 
@@ -61,11 +63,50 @@ counters! {
     IucvInterruptsRetracted = "iucv_interrupts_retracted",
     /// System resets.
     Resets = "resets",
-    /// ESSA instructions executed.
+    /// ESSA instructions executed, whatever their outcome.
     EssaCalls = "essa_calls",
+    /// ESSA with operation request code 0: the state was asked for.
+    EssaGet = "essa_get",
+    /// ESSA 1: set stable.
+    EssaStable = "essa_stable",
+    /// ESSA 2: set unused.
+    EssaUnused = "essa_unused",
+    /// ESSA 3: set volatile.
+    EssaVolatile = "essa_volatile",
+    /// ESSA 4: set potentially volatile.
+    EssaPotentiallyVolatile = "essa_potentially_volatile",
+    /// ESSA 5: set stable and resident.
+    EssaStableResident = "essa_stable_resident",
+    /// ESSA 6: set stable if not discarded.
+    EssaStableIfNotDiscarded = "essa_stable_if_not_discarded",
+    /// ESSA 7: set stable and no translation table.
+    EssaStableNoDat = "essa_stable_nodat",
+    /// ESSA that ended in a program interruption.
+    EssaErrors = "essa_errors",
+    /// Unused pages whose frame the host took.
+    UnusedTaken = "unused_taken",
+    /// Volatile pages that the host discarded.
+    VolatileTaken = "volatile_taken",
+    /// Block-volatility interruptions: a CPU touched a discarded page.
+    BlockVolatility = "block_volatility",
     /// Not a count: all IUCV interrupts with smaller numbers have been taken or retracted. `cpd` reads it before a
     /// message is sent, since one that lives on only in its interrupt counts against the message limit until then.
     IucvOldestPending = "iucv_oldest_pending",
+}
+
+impl From<Operation> for Counter {
+    fn from(operation: Operation) -> Self {
+        match operation {
+            Operation::Get => Self::EssaGet,
+            Operation::SetStable => Self::EssaStable,
+            Operation::SetUnused => Self::EssaUnused,
+            Operation::SetVolatile => Self::EssaVolatile,
+            Operation::SetPotentiallyVolatile => Self::EssaPotentiallyVolatile,
+            Operation::SetStableResident => Self::EssaStableResident,
+            Operation::SetStableIfNotDiscarded => Self::EssaStableIfNotDiscarded,
+            Operation::SetStableNoDat => Self::EssaStableNoDat,
+        }
+    }
 }
 
 const WORDS: usize = COUNTERS_BYTES / size_of::<u64>();

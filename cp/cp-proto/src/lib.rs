@@ -7,7 +7,7 @@
 //!
 //! | role | then |
 //! |---|---|
-//! | [`Role::Guest`] | only [`Event`]s, from `cpd`; closing the connection logs the guest off |
+//! | [`Role::Guest`] | [`Event`]s from `cpd` and [`Report`]s to it; closing the connection logs the guest off |
 //! | [`Role::Cpu`] | [`Request`] and [`Reply`] in turn; one connection a virtual CPU |
 //! | [`Role::Operator`] | [`Request`] and [`Reply`] in turn |
 //!
@@ -18,15 +18,17 @@ pub mod counters;
 mod error;
 mod frame;
 mod place;
+mod resident;
 mod socket;
 mod wire;
 
-pub use connection::{Connection, CpuConnection, GuestConnection};
+pub use connection::{Connection, CpuConnection, GuestConnection, TAKE_LIMIT};
 pub use error::ProtoError;
 pub use frame::{MAX_MESSAGE, decode, encode};
 pub use place::default_socket;
+pub use resident::Resident;
 pub use socket::{Listener, Socket};
 pub use wire::{
-    Accounting, Event, Hello, Iucv, MAX_COMMAND, PROTOCOL_VERSION, Plist, Reply, Request, Response,
-    Role, Session, Welcome,
+    Accounting, Event, Hello, Iucv, MAX_COMMAND, PROTOCOL_VERSION, Plist, Reply, Report, Request,
+    Response, Role, Selection, Session, Taken, Welcome,
 };

@@ -24,7 +24,7 @@ use crate::frame::{MAX_MESSAGE, decode, decode_hello, encode};
 use crate::wire::Hello;
 
 /// The most file descriptors that one message may carry.
-const MAX_DESCRIPTORS: usize = 2;
+const MAX_DESCRIPTORS: usize = 3;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -84,7 +84,7 @@ impl Socket {
         self.send_with(message, &[])
     }
 
-    /// Sends a message together with at most 2 file descriptors.
+    /// Sends a message together with at most 3 file descriptors.
     pub fn send_with<M: Serialize>(
         &self,
         message: &M,
@@ -117,7 +117,7 @@ impl Socket {
         decode(&self.receive_bytes()?.0)
     }
 
-    /// Receives a [`Hello`] and what file descriptors came with it, at most 2.
+    /// Receives a [`Hello`] and what file descriptors came with it, at most 3.
     pub fn receive_hello(&self) -> Result<(Hello, Vec<OwnedFd>), ProtoError> {
         let (bytes, fds) = self.receive_bytes()?;
         Ok((decode_hello(&bytes)?, fds))
@@ -244,16 +244,16 @@ mod tests {
             storage_bytes: 4096,
             cpus: 1,
         });
-        a.send_with(&hello, &[ram.as_fd(), ram.as_fd()]).unwrap();
+        a.send_with(&hello, &[ram.as_fd(); 3]).unwrap();
         let (received, fds) = b.receive_hello().unwrap();
         assert_eq!(received, hello);
-        assert_eq!(fds.len(), 2);
+        assert_eq!(fds.len(), 3);
         let mut text = [0; 7];
         rustix::io::pread(&fds[1], &mut text, 0).unwrap();
         assert_eq!(&text, b"storage");
         assert!(matches!(
-            a.send_with(&hello, &[ram.as_fd(), ram.as_fd(), ram.as_fd()]),
-            Err(ProtoError::Descriptors { want: 2, got: 3 })
+            a.send_with(&hello, &[ram.as_fd(); 4]),
+            Err(ProtoError::Descriptors { want: 3, got: 4 })
         ));
     }
 

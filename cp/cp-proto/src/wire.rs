@@ -5,10 +5,11 @@
 use std::fmt;
 
 use cp_core::UserId;
+use cp_core::page_state::{StateTable, Usage};
 use serde::{Deserialize, Serialize};
 
 /// Changes with every change of a message. The sides of a connection must be of the same version.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The length of the longest command line, in characters: what DIAGNOSE X'08' takes.
 pub const MAX_COMMAND: usize = 240;
@@ -36,8 +37,9 @@ impl Hello {
 /// Who is calling. User IDs are plain text here: `cpd` checks them, and says what is wrong with them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
-    /// A virtual machine, which logs on. Comes with two file descriptors: the memfd that holds all of the guest's
-    /// storage from address 0 on, and the memfd of its [`crate::counters::CountersPage`].
+    /// A virtual machine, which logs on. Comes with three file descriptors: the memfd that holds all of the guest's
+    /// storage from address 0 on, the memfd of its [`crate::counters::CountersPage`], and that of its
+    /// [`cp_core::page_state::PageStates`].
     Guest {
         /// The user ID to log on.
         user_id: String,
@@ -112,6 +114,18 @@ pub enum Request {
         /// Whose.
         user_id: UserId,
     },
+    /// How many pages of a guest are in which state; only from an operator. Answered by [`Reply::States`].
+    States {
+        /// Whose.
+        user_id: UserId,
+    },
+    /// Take pages of a guest; only from an operator. Answered by [`Reply::Taken`] when they are the host's.
+    Take {
+        /// Whose.
+        user_id: UserId,
+        /// Which.
+        selection: Selection,
+    },
     /// The virtual machine was reset: its IUCV paths and settings are gone. Only from a virtual CPU. Answered by [`Reply::Done`].
     Reset,
 }
@@ -132,12 +146,62 @@ pub enum Reply {
     Accounting(Vec<Accounting>),
     /// To [`Request::Counters`]: name and value of each counter.
     Counters(Vec<(String, u64)>),
+    /// To [`Request::States`].
+    States(StateTable),
+    /// To [`Request::Take`].
+    Taken {
+        /// What was taken.
+        taken: Taken,
+        /// The guest's resident pages before.
+        before: u64,
+        /// The guest's resident pages after.
+        after: u64,
+    },
     /// The request was carried out.
     Done,
     /// The request was not carried out.
     Failed {
         /// Why, in one line.
         reason: String,
+    },
+}
+
+/// Which pages of a guest the host wants: unused ones that are resident, then volatile ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selection {
+    /// The most pages to take.
+    pub pages: u64,
+    /// Only pages of this usage; stable and potentially volatile ones are never taken.
+    pub only: Option<Usage>,
+    /// The most volatile pages to take, as a share of all volatile ones in thousandths.
+    pub volatile_share: u16,
+    /// Pages at random, from this seed; from the lowest address on if there is none.
+    pub random: Option<u64>,
+}
+
+impl Selection {
+    /// All volatile pages, in thousandths.
+    pub const ALL: u16 = 1000;
+}
+
+/// What the host took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Unused pages.
+    pub unused: u64,
+    /// Volatile pages.
+    pub volatile: u64,
+}
+
+/// What a guest tells `cpd` on its own account, on the connection on which it gets [`Event`]s.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// The pages that [`Event::Take`] asked for are the host's.
+    Taken {
+        /// Of the event.
+        id: u64,
+        /// What was taken.
+        taken: Taken,
     },
 }
 
@@ -223,6 +287,13 @@ pub enum Event {
     Retract {
         /// Of the [`Event::Interrupt`].
         id: u64,
+    },
+    /// The host wants pages. Answered by [`Report::Taken`].
+    Take {
+        /// Names it in the report.
+        id: u64,
+        /// Which.
+        selection: Selection,
     },
     /// A line for the guest's console.
     Console {

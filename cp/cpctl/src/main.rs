@@ -2,6 +2,8 @@
 
 //! The operator's console of the Control Program: issues CP commands from the host.
 
+mod pages;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +22,8 @@ use thiserror::Error;
 ///
 /// Commands of cpctl's own: `counters USERID` prints what a guest's Control Program services have counted,
 /// `resident USERID` the pages of its storage that are resident in the host, `logoff USERID` is `force USERID`.
+/// About page states: `states USERID` prints how many pages are in which state, `reclaim USERID SIZE` takes unused and
+/// volatile pages, `torment USERID --seconds S` does so over and over; `cpctl reclaim --help` tells more.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -70,13 +74,20 @@ enum Error {
     Unreachable(PathBuf, ProtoError),
     #[error("cpd refuses: {0}")]
     Refused(String),
+    #[error("no answer from cpd: {0}")]
+    NoAnswer(ProtoError),
+    /// Also that help was asked for.
+    #[error(transparent)]
+    Operands(#[from] clap::Error),
 }
 
 impl Error {
     fn status(&self) -> u8 {
         match self {
-            Self::Unreachable(..) | Self::NoSocket => UNREACHABLE,
+            Self::Unreachable(..) | Self::NoSocket | Self::NoAnswer(_) => UNREACHABLE,
             Self::UserId(_) | Self::OneUser(_) | Self::Refused(_) => REFUSED,
+            Self::Operands(error) if !error.use_stderr() => 0,
+            Self::Operands(_) => REFUSED,
         }
     }
 }
@@ -87,6 +98,7 @@ enum Action {
     Command(String),
     Counters(UserId),
     Resident(UserId),
+    Pages(pages::Command),
 }
 
 /// What to print.
@@ -109,19 +121,22 @@ impl Action {
         Ok(match verb.to_lowercase().as_str() {
             "counters" => Self::Counters(user("counters")?),
             "resident" => Self::Resident(user("resident")?),
+            "states" | "reclaim" | "torment" => Self::Pages(pages::Command::new(words)?),
             "logoff" if !operands.is_empty() => Self::Command(format!("FORCE {}", user("logoff")?)),
             _ => Self::Command(words.join(" ")),
         })
     }
 
-    fn request(&self) -> Request {
-        match self {
+    fn run(&self, connection: &mut Connection) -> Result<Output, Error> {
+        let request = match self {
             Self::Command(text) => Request::Command { text: text.clone() },
             Self::Counters(user) => Request::Counters { user_id: *user },
             Self::Resident(user) => Request::Accounting {
                 user_id: Some(*user),
             },
-        }
+            Self::Pages(command) => return command.run(connection),
+        };
+        self.output(connection.call(&request)?)
     }
 
     fn output(&self, reply: Reply) -> Result<Output, Error> {
@@ -169,19 +184,17 @@ impl Action {
 }
 
 fn main() -> ExitCode {
-    let options = match Options::try_parse() {
-        Ok(options) => options,
+    let done = Options::try_parse()
+        .map_err(Error::from)
+        .and_then(|options| Ok((run(&options)?, options)));
+    match done {
+        Ok((output, options)) => print(&options, &output),
         Err(error) => {
-            let status = if error.use_stderr() { REFUSED } else { 0 };
-            // Nobody is left to be told if this fails.
-            let _ = error.print();
-            return status.into();
-        }
-    };
-    match run(&options) {
-        Ok(output) => print(&options, &output),
-        Err(error) => {
-            eprintln!("cpctl: {error}");
+            match &error {
+                // Nobody is left to be told if this fails.
+                Error::Operands(error) => drop(error.print()),
+                error => eprintln!("cpctl: {error}"),
+            }
             error.status().into()
         }
     }
@@ -200,7 +213,7 @@ fn run(options: &Options) -> Result<Output, Error> {
     };
     let mut connection =
         Connection::operator(&path, &options.user_id.to_string()).map_err(failed)?;
-    action.output(connection.call(&action.request()).map_err(failed)?)
+    action.run(&mut connection)
 }
 
 fn print(options: &Options, output: &Output) -> ExitCode {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -13,8 +14,8 @@ use cp_core::iucv::system as iucv;
 use cp_core::respond::{HostView, Usage};
 use cp_core::system::{Authority, Caller, Effect, Host, System};
 use cp_proto::{
-    Event, Listener, MAX_COMMAND, ProtoError, Reply, Request, Response, Role, Session, Socket,
-    Welcome,
+    Event, Listener, MAX_COMMAND, ProtoError, Reply, Report, Request, Response, Role, Selection,
+    Session, Socket, TAKE_LIMIT, Welcome,
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 use thiserror::Error;
@@ -61,7 +62,7 @@ enum Refusal {
     #[error("{0}")]
     Hello(#[from] ProtoError),
     #[error(
-        "{0} file descriptors came with the hello of a guest, which needs 2: storage and counters"
+        "{0} file descriptors came with the hello of a guest, which needs 3: storage, counters and page states"
     )]
     Descriptors(usize),
     #[error("no guest with this session is logged on")]
@@ -197,11 +198,10 @@ impl Daemon {
                 storage_bytes,
                 cpus,
             } => {
-                let fds: [OwnedFd; 2] = fds
+                let fds: [OwnedFd; 3] = fds
                     .try_into()
                     .map_err(|fds: Vec<_>| Refusal::Descriptors(fds.len()))?;
-                let [ram, counters] = fds;
-                let resources = Resources::new(ram, storage_bytes, counters, socket.peer_pid()?)?;
+                let resources = Resources::new(fds, storage_bytes, socket.peer_pid()?)?;
                 let session = new_session()?;
                 let mut core = self.lock();
                 let user =
@@ -243,15 +243,25 @@ impl Daemon {
         Ok(admitted)
     }
 
-    /// Waits until a guest's connection ends. A guest only listens on it.
+    /// Takes in what a guest reports, until its connection ends.
     fn watch_guest(&self, socket: &Socket, user: UserId, session: Session) {
-        let ended = socket
-            .set_receive_timeout(None)
-            .and_then(|()| socket.receive::<Request>());
+        let ended = socket.set_receive_timeout(None).and_then(|()| {
+            loop {
+                let report: Report = socket.receive()?;
+                let mut core = self.lock();
+                if let Some(guest) = core
+                    .guests
+                    .get_mut(&user)
+                    .filter(|guest| guest.session == session)
+                {
+                    guest.reported(&report);
+                }
+            }
+        });
         let reason = match ended {
+            Ok(never) => never,
             Err(ProtoError::Closed) => "its process has ended".into(),
             Err(error) => error.to_string(),
-            Ok(_) => "it made a request on the connection for events".into(),
         };
         let mut core = self.lock();
         if core
@@ -264,10 +274,49 @@ impl Daemon {
         }
     }
 
+    /// Takes pages of a guest. Only who asks for them waits until the guest has given them up.
+    fn take(&self, client: Client, user: UserId, selection: Selection) -> Reply {
+        if matches!(client, Client::Cpu { .. }) {
+            return failed("only operators take pages");
+        }
+        let resident = |core: &Core| {
+            let guest = core.guests.get(&user)?;
+            Some(guest.resources.ram.resident_pages())
+        };
+        let mut core = self.lock();
+        let Some(before) = resident(&core) else {
+            return not_logged_on(user);
+        };
+        let Some(taken) = core
+            .guests
+            .get_mut(&user)
+            .and_then(|guest| guest.take(selection))
+        else {
+            return failed(format!("{user} does not read its events"));
+        };
+        drop(core);
+        match taken.recv_timeout(TAKE_LIMIT) {
+            Ok(taken) => Reply::Taken {
+                taken,
+                before,
+                after: resident(&self.lock()).unwrap_or_default(),
+            },
+            Err(RecvTimeoutError::Disconnected) => not_logged_on(user),
+            Err(RecvTimeoutError::Timeout) => failed(format!(
+                "{user} has not given the pages up within {} s; it does when it can",
+                TAKE_LIMIT.as_secs()
+            )),
+        }
+    }
+
     fn serve_requests(&self, socket: &Socket, client: Client) -> Result<(), ProtoError> {
         socket.set_receive_timeout(None)?;
         loop {
             let request = socket.receive()?;
+            if let Request::Take { user_id, selection } = request {
+                socket.send(&self.take(client, user_id, selection))?;
+                continue;
+            }
             let (reply, marked) = {
                 let reset = request == Request::Reset;
                 let mut core = self.lock();
@@ -316,7 +365,7 @@ impl Core {
             Request::Accounting { user_id } => accounting::reply(self, client.caller(), user_id),
             Request::Counters { user_id } => match (client, self.guests.get(&user_id)) {
                 (Client::Cpu { .. }, _) => failed("counters are for operators only"),
-                (Client::Operator(_), None) => failed(format!("{user_id} is not logged on")),
+                (Client::Operator(_), None) => not_logged_on(user_id),
                 (Client::Operator(_), Some(guest)) => Reply::Counters(
                     guest
                         .resources
@@ -326,6 +375,13 @@ impl Core {
                         .collect(),
                 ),
             },
+            Request::States { user_id } => match (client, self.guests.get(&user_id)) {
+                (Client::Cpu { .. }, _) => failed("page states are for operators only"),
+                (Client::Operator(_), None) => not_logged_on(user_id),
+                (Client::Operator(_), Some(guest)) => Reply::States(guest.resources.states()),
+            },
+            // Needs time, so it is done without the lock.
+            Request::Take { .. } => failed("pages cannot be taken here"),
             Request::Reset => match client {
                 Client::Cpu { user, .. } => {
                     self.reset(user);
@@ -453,6 +509,10 @@ fn failed(reason: impl Into<String>) -> Reply {
     Reply::Failed {
         reason: reason.into(),
     }
+}
+
+fn not_logged_on(user: UserId) -> Reply {
+    failed(format!("{user} is not logged on"))
 }
 
 fn new_session() -> Result<Session, Refusal> {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A guest that is logged on, seen from `cpd`: its storage, its counters and the way to tell it something.
+//! A guest that is logged on, seen from `cpd`: its storage, its counters, the states of its pages and the way to tell it
+//! something.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,13 +12,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use cp_core::UserId;
-use cp_core::respond::Usage;
+use cp_core::page_state::{State, StateTable};
+use cp_core::respond::{PAGE_BYTES, Usage};
 use cp_proto::counters::{self, COUNTERS_BYTES, Counter};
-use cp_proto::{Event, Session, Socket};
+use cp_proto::{Event, Report, Selection, Session, Socket, Taken};
 use rustix::io::{pread, retry_on_intr};
 
 use crate::host;
-use crate::ram::{GuestRam, RamError, memory_size};
+use crate::ram::{GuestRam, RamError, check_size};
 
 /// How many events may wait for a guest to read them: more than all paths of `*MSG` and some programs' messages can
 /// make at once. A guest that leaves more unread does not live any more.
@@ -40,26 +42,51 @@ pub struct Resources {
     /// Its storage.
     pub ram: GuestRam,
     counters: OwnedFd,
+    page_states: OwnedFd,
     pid: u32,
 }
 
 impl Resources {
     /// Checks the file descriptors that came with a guest's hello. `pid` is its process.
     pub fn new(
-        ram: OwnedFd,
+        [ram, counters, page_states]: [OwnedFd; 3],
         storage_bytes: u64,
-        counters: OwnedFd,
         pid: u32,
     ) -> Result<Self, RamError> {
-        let ram = GuestRam::new(ram, storage_bytes)?;
-        let size = memory_size(&counters, "page of counters")?;
-        if size < COUNTERS_BYTES as u64 {
-            return Err(RamError::TooSmall {
-                size: COUNTERS_BYTES as u64,
-                file: size,
-            });
+        check_size(&counters, "page of counters", COUNTERS_BYTES as u64)?;
+        let pages = storage_bytes / PAGE_BYTES;
+        check_size(&page_states, "table of page states", pages)?;
+        Ok(Self {
+            ram: GuestRam::new(ram, storage_bytes)?,
+            counters,
+            page_states,
+            pid,
+        })
+    }
+
+    /// How many pages are in which state, all counted while the guest goes on.
+    pub fn states(&self) -> StateTable {
+        let mut table = StateTable::default();
+        let mut resident = self.ram.resident();
+        let mut states = [0; 64 << 10];
+        let mut page = 0;
+        let pages = self.ram.pages();
+        while page < pages {
+            let wanted = states.len().min((pages - page) as usize);
+            // Nothing if the file has shrunk.
+            match retry_on_intr(|| pread(&self.page_states, &mut states[..wanted], page)) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => {
+                    for (address, &byte) in
+                        (page..).map(|page| page * PAGE_BYTES).zip(&states[..read])
+                    {
+                        table.count(State::new(byte).with_host(|| resident.contains(address)));
+                    }
+                    page += read as u64;
+                }
+            }
         }
-        Ok(Self { ram, counters, pid })
+        table
     }
 
     /// All counters, as they are now.
@@ -99,6 +126,9 @@ pub struct Guest {
     socket: Arc<Socket>,
     events: SyncSender<Outgoing>,
     sender: JoinHandle<()>,
+    /// Those who wait for pages of it, by the number of their request.
+    takers: BTreeMap<u64, Sender<Taken>>,
+    takes: u64,
 }
 
 impl Guest {
@@ -120,6 +150,8 @@ impl Guest {
             socket,
             events,
             sender,
+            takers: BTreeMap::new(),
+            takes: 0,
         })
     }
 
@@ -129,6 +161,24 @@ impl Guest {
         match self.events.try_send(Outgoing::Event(event)) {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        }
+    }
+
+    /// Asks the guest for pages, without waiting for it. `None` if it does not listen any more.
+    pub fn take(&mut self, selection: Selection) -> Option<Receiver<Taken>> {
+        let id = self.takes;
+        self.takes += 1;
+        let (taker, taken) = channel();
+        self.takers.insert(id, taker);
+        self.tell(Event::Take { id, selection }).then_some(taken)
+    }
+
+    /// The guest has told something.
+    pub fn reported(&mut self, report: &Report) {
+        let &Report::Taken { id, taken } = report;
+        if let Some(taker) = self.takers.remove(&id) {
+            // Who asked may not wait for it any more.
+            let _ = taker.send(taken);
         }
     }
 

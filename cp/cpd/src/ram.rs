@@ -2,9 +2,10 @@
 
 //! The storage of a guest.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use cp_core::respond::PAGE_BYTES;
+use cp_proto::Resident;
 use rustix::fs::{fcntl_get_seals, fstat};
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 use thiserror::Error;
@@ -28,10 +29,12 @@ pub enum RamError {
     /// Only memory files can be sealed, so this tells them from devices, pipes and files on disk, which could block.
     #[error("the guest's {0} is not a memfd")]
     NotMemory(&'static str),
-    /// The guest says that its storage is larger than its file.
-    #[error("a storage of {size} bytes does not fit into its memfd of {file} bytes")]
+    /// A file is smaller than it must be after what the guest says.
+    #[error("a {what} of {size} bytes does not fit into its memfd of {file} bytes")]
     TooSmall {
-        /// What the guest says.
+        /// What the file is for.
+        what: &'static str,
+        /// What is needed.
         size: u64,
         /// The size of the file.
         file: u64,
@@ -52,20 +55,35 @@ pub struct OutOfRange {
 }
 
 /// Checks that a file descriptor is one of a memory file; gives its size.
-pub fn memory_size(fd: &OwnedFd, what: &'static str) -> Result<u64, RamError> {
+fn memory_size(fd: &OwnedFd, what: &'static str) -> Result<u64, RamError> {
     fcntl_get_seals(fd).map_err(|_| RamError::NotMemory(what))?;
     let stat = fstat(fd).map_err(|errno| RamError::Io(what, errno))?;
     Ok(stat.st_size.unsigned_abs())
 }
 
+/// Checks that a file descriptor is one of a memory file that has at least `size` bytes.
+pub fn check_size(fd: &OwnedFd, what: &'static str, size: u64) -> Result<(), RamError> {
+    match memory_size(fd, what)? {
+        file if file < size => Err(RamError::TooSmall { what, size, file }),
+        _ => Ok(()),
+    }
+}
+
 impl GuestRam {
     /// Takes a memfd as the storage of a guest, `size` bytes from address 0 on.
     pub fn new(memfd: OwnedFd, size: u64) -> Result<Self, RamError> {
-        let file = memory_size(&memfd, "storage")?;
-        if file < size {
-            return Err(RamError::TooSmall { size, file });
-        }
+        check_size(&memfd, "storage", size)?;
         Ok(Self { memfd, size })
+    }
+
+    /// How many pages it has.
+    pub fn pages(&self) -> u64 {
+        self.size / PAGE_BYTES
+    }
+
+    /// Which pages are resident.
+    pub fn resident(&self) -> Resident<'_> {
+        Resident::new(self.memfd.as_fd())
     }
 
     /// Reads from the storage. After an error, `bytes` is undefined.
@@ -174,6 +192,7 @@ mod tests {
         assert_eq!(
             GuestRam::new(memfd(4096), 8192).unwrap_err(),
             RamError::TooSmall {
+                what: "storage",
                 size: 8192,
                 file: 4096
             }

@@ -95,8 +95,14 @@ impl Guest {
     fn try_log_on(cpd: &Cpd, user: &str) -> Result<Self, ProtoError> {
         let ram = memory(STORAGE);
         let counters = memory(COUNTERS_BYTES as u64);
-        let connection =
-            GuestConnection::log_on(&cpd.path, user, STORAGE, 2, ram.as_fd(), counters.as_fd())?;
+        let states = memory(STORAGE / 4096);
+        let connection = GuestConnection::log_on(
+            &cpd.path,
+            user,
+            STORAGE,
+            2,
+            [ram.as_fd(), counters.as_fd(), states.as_fd()],
+        )?;
         Ok(Self {
             ram,
             connection,
@@ -168,31 +174,36 @@ fn guests_log_on_and_off() {
 #[test]
 fn memory_is_checked_at_logon() {
     let (_directory, cpd) = system();
-    let log_on = |ram: &OwnedFd, counters: &OwnedFd, bytes, cpus| match GuestConnection::log_on(
+    let log_on = |[ram, counters, states]: [&OwnedFd; 3], bytes, cpus| match GuestConnection::log_on(
         &cpd.path,
         "LINUX01",
         bytes,
         cpus,
-        ram.as_fd(),
-        counters.as_fd(),
+        [ram.as_fd(), counters.as_fd(), states.as_fd()],
     ) {
         Err(ProtoError::Refused(reason)) => reason,
         other => panic!("{other:?}"),
     };
     let (ram, counters) = (memory(STORAGE), memory(COUNTERS_BYTES as u64));
+    let states = memory(STORAGE / 4096);
     let null: OwnedFd = fs::File::open("/dev/null").unwrap().into();
     assert_eq!(
-        log_on(&null, &counters, STORAGE, 1),
+        log_on([&null, &counters, &states], STORAGE, 1),
         "the guest's storage is not a memfd"
     );
     assert_eq!(
-        log_on(&ram, &null, STORAGE, 1),
+        log_on([&ram, &null, &states], STORAGE, 1),
         "the guest's page of counters is not a memfd"
     );
-    assert!(log_on(&ram, &counters, 2 * STORAGE, 1).contains("does not fit"));
-    assert!(log_on(&ram, &memory(8), STORAGE, 1).contains("does not fit"));
-    assert!(log_on(&ram, &counters, 4095, 1).contains("multiple of 4096"));
-    assert!(log_on(&ram, &counters, STORAGE, 0).contains("0 virtual CPUs"));
+    assert_eq!(
+        log_on([&ram, &counters, &null], STORAGE, 1),
+        "the guest's table of page states is not a memfd"
+    );
+    assert!(log_on([&ram, &counters, &memory(STORAGE)], 2 * STORAGE, 1).contains("does not fit"));
+    assert!(log_on([&ram, &memory(8), &states], STORAGE, 1).contains("does not fit"));
+    assert!(log_on([&ram, &counters, &memory(8)], STORAGE, 1).contains("does not fit"));
+    assert!(log_on([&ram, &counters, &states], 4095, 1).contains("multiple of 4096"));
+    assert!(log_on([&ram, &counters, &states], STORAGE, 0).contains("0 virtual CPUs"));
 
     let socket = Socket::connect(&cpd.path).unwrap();
     socket

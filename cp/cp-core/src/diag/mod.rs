@@ -25,6 +25,8 @@ pub enum ProgramInterruption {
     Addressing = 0x05,
     /// An operand is malformed.
     Specification = 0x06,
+    /// The content of a page was discarded.
+    BlockVolatility = 0x1a,
 }
 
 impl ProgramInterruption {

@@ -4,6 +4,7 @@
 
 pub mod diag;
 mod iucv;
+mod pages;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,13 +13,13 @@ use cp_core::UserId;
 use cp_core::diag::ProgramInterruption;
 use cp_core::iucv::InterruptId;
 use cp_core::iucv::interrupt::Interrupts;
-use cp_core::page_state::{Operation, PageStates};
 use cp_proto::counters::Counter;
 use cp_proto::{Event, ProtoError};
 
 use crate::counters::Counters;
 use crate::host::{Cpu, Host, OutsideStorage};
 use crate::link::{Receiver, System};
+use crate::page_states::Pages;
 
 /// The state that virtual CPUs and the receiver of events share.
 #[derive(Debug)]
@@ -26,17 +27,19 @@ pub struct Shared<H> {
     host: H,
     user_id: UserId,
     counters: Counters,
+    pages: Pages,
     interrupts: Interrupts,
     stopped: AtomicBool,
 }
 
 impl<H: Host> Shared<H> {
     /// For a guest with that many CPUs.
-    pub fn new(host: H, user_id: UserId, cpus: u32, counters: Counters) -> Self {
+    pub fn new(host: H, user_id: UserId, cpus: u32, counters: Counters, pages: Pages) -> Self {
         Self {
             host,
             user_id,
             counters,
+            pages,
             interrupts: Interrupts::new(cpus as usize),
             stopped: AtomicBool::new(false),
         }
@@ -46,6 +49,12 @@ impl<H: Host> Shared<H> {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// The states of its pages.
+    #[must_use]
+    pub fn pages(&self) -> &Pages {
+        &self.pages
     }
 
     /// Ends the guest, once; the first reason is the one that counts.
@@ -87,6 +96,10 @@ impl<H: Host> Receiver for Shared<H> {
                     self.publish_oldest();
                     self.counters.add(Counter::IucvInterruptsRetracted, 1);
                 }
+            }
+            Event::Take { id, selection } => {
+                self.pages.want(id, &selection);
+                self.host.exclusive();
             }
             Event::Console { text } => self.host.console(&text),
             Event::Logoff { reason } => self.stop(&format!("logged off: {reason}")),
@@ -153,7 +166,6 @@ pub struct Guest<H: Host, S: System> {
     shared: Arc<Shared<H>>,
     system: Option<S>,
     storage: u64,
-    page_states: PageStates,
 }
 
 impl<H: Host, S: System> Guest<H, S> {
@@ -163,16 +175,7 @@ impl<H: Host, S: System> Guest<H, S> {
             shared,
             system,
             storage,
-            page_states: PageStates::new(storage),
         }
-    }
-
-    /// ESSA with that operation request code on the page at an absolute address: what it returns. The hottest of all
-    /// calls: no lock, no system call.
-    pub fn essa(&self, address: u64, code: u32) -> Result<u64, Exception> {
-        self.shared.counters.add(Counter::EssaCalls, 1);
-        let operation = Operation::decode(code)?;
-        Ok(self.page_states.execute(address, operation)?)
     }
 
     /// Whether the CPU may take an interrupt, as far as CP knows. Takes no lock; [`Self::take_interrupt`] decides.
@@ -207,7 +210,7 @@ impl<H: Host, S: System> Guest<H, S> {
         {
             self.shared.lost_cpd(&error);
         }
-        self.page_states.reset();
+        self.shared.pages.reset();
         self.shared.interrupts.reset();
         self.shared.publish_oldest();
     }

@@ -10,13 +10,14 @@ use cp_core::UserId;
 use cp_core::diag::Register;
 use cp_core::iucv::plist::Function;
 use cp_proto::counters::Counter;
-use cp_proto::{Accounting, Iucv, Plist, ProtoError, Response};
+use cp_proto::{Accounting, Iucv, Plist, ProtoError, Report, Response};
 
 use super::diag::Operands;
 use super::{Guest, Interrupt, Outcome, Shared};
 use crate::counters::Counters;
 use crate::host::{AccessException, Cpu, Host, NotDiscarded, OutsideStorage};
 use crate::link::System;
+use crate::page_states::{Options, Pages};
 
 pub const STORAGE: u64 = 1 << 20;
 
@@ -34,6 +35,11 @@ pub struct TestHostState {
     pub console: Mutex<Vec<String>>,
     pub stopped: Mutex<Vec<String>>,
     pub injected: Mutex<u32>,
+    pub populated: Mutex<Vec<u64>>,
+    pub exclusive: AtomicBool,
+    pub pinned: Mutex<Vec<u64>>,
+    /// Called by [`Host::flush`], as if another CPU executed something.
+    pub on_flush: Mutex<Option<Box<dyn FnMut() + Send>>>,
 }
 
 impl Deref for TestHost {
@@ -87,6 +93,24 @@ impl Host for TestHost {
             .ok_or(NotDiscarded)
     }
 
+    fn populate(&self, address: u64) {
+        self.populated.lock().unwrap().push(address);
+    }
+
+    fn exclusive(&self) {
+        self.exclusive.store(true, Ordering::Relaxed);
+    }
+
+    fn pinned(&self, address: u64) -> bool {
+        self.pinned.lock().unwrap().contains(&address)
+    }
+
+    fn flush(&self) {
+        if let Some(on_flush) = &mut *self.on_flush.lock().unwrap() {
+            on_flush();
+        }
+    }
+
     fn inject(&self) {
         *self.injected.lock().unwrap() += 1;
     }
@@ -107,6 +131,7 @@ pub struct TestSystem(Arc<TestSystemState>);
 struct TestSystemState {
     commands: Mutex<Vec<String>>,
     functions: Mutex<Vec<u64>>,
+    reports: Mutex<Vec<Report>>,
     lost: AtomicBool,
 }
 
@@ -167,6 +192,11 @@ impl System for TestSystem {
         }])
     }
 
+    fn report(&self, report: &Report) -> Result<(), ProtoError> {
+        self.0.reports.lock().unwrap().push(report.clone());
+        self.answer(())
+    }
+
     fn reset(&self) -> Result<(), ProtoError> {
         self.answer(())
     }
@@ -183,25 +213,30 @@ pub struct Machine {
 
 impl Machine {
     pub fn zvm() -> Self {
-        Self::new(true)
+        Self::with_storage(STORAGE)
+    }
+
+    pub fn with_storage(storage: u64) -> Self {
+        Self::new(true, storage)
     }
 
     pub fn kvm() -> Self {
-        Self::new(false)
+        Self::new(false, STORAGE)
     }
 
-    fn new(zvm: bool) -> Self {
+    fn new(zvm: bool, storage: u64) -> Self {
         let host = TestHost::default();
-        host.storage.lock().unwrap().resize(STORAGE as usize, 0);
+        host.storage.lock().unwrap().resize(storage as usize, 0);
         let user_id = UserId::new("LINUX01").unwrap();
         let shared = Arc::new(Shared::new(
             host.clone(),
             user_id,
             2,
             Counters::new().unwrap(),
+            Pages::new(storage, None, Options::default()).unwrap(),
         ));
         let system = TestSystem::default();
-        let guest = Guest::new(Arc::clone(&shared), zvm.then(|| system.clone()), STORAGE);
+        let guest = Guest::new(Arc::clone(&shared), zvm.then(|| system.clone()), storage);
         Self {
             host,
             shared,
@@ -273,6 +308,10 @@ impl Machine {
 
     pub fn functions(&self) -> Vec<u64> {
         self.system.0.functions.lock().unwrap().clone()
+    }
+
+    pub fn reports(&self) -> Vec<Report> {
+        self.system.0.reports.lock().unwrap().clone()
     }
 
     pub fn lose_cpd(&self) {
