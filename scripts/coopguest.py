@@ -202,7 +202,9 @@ class Guest:
         elif self.hypervisor == "kvm":
             words += ["-device", f"zvm-cp,library={library},userid={self.name},flavour=kvm{self.device}"]
         for number, image in enumerate(self.disks):
-            words += ["-drive", f"file={image},format=raw,if=none,id=disk{number},cache=writeback",
+            # An image that nobody may write is for several guests at once.
+            access = "off" if os.stat(image).st_mode & 0o222 else "on"
+            words += ["-drive", f"file={image},format=raw,if=none,id=disk{number},cache=writeback,readonly={access}",
                       "-device", f"virtio-blk-ccw,drive=disk{number},serial=disk{number}"]
         return list(map(str, [*words, *self.qemu]))
 
