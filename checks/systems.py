@@ -151,7 +151,7 @@ class Stopped(Guest):
         super().__init__(cp, name, kernel=KERNEL, **more)
 
     def _command(self):
-        return [*super()._command(), "-S", "-qmp", f"unix:{self.folder}/monitor,server=on,wait=off"]
+        return [*super()._command(), "-S"]
 
     def _initramfs(self, path):
         path.write_bytes(b"")
@@ -159,20 +159,12 @@ class Stopped(Guest):
     def _connect(self):
         """QEMU's monitor answers once all its devices are there."""
         deadline = time.monotonic() + SOON
-        with socket.socket(socket.AF_UNIX) as monitor:
-            monitor.settimeout(0.1)
-            while True:
-                with contextlib.suppress(OSError):
-                    monitor.connect(f"{self.folder}/monitor")
-                    break
-                self._alive(deadline)
-                time.sleep(0.02)
-            monitor.sendall(b'{"execute": "qmp_capabilities"}\n')
-            answer = b""
-            while b'"return"' not in answer:
-                self._alive(deadline)
-                with contextlib.suppress(OSError):
-                    answer += monitor.recv(4096)
+        while True:
+            with contextlib.suppress(OSError):
+                self.qmp("query-status")
+                break
+            self._alive(deadline)
+            time.sleep(0.02)
 
 
 class Command(Stopped):

@@ -6,7 +6,9 @@
         cp.ctl("smsg", "LINUX01", "CMM", "SHRINK", "20000", user="VMRMSVM")
 """
 import base64
+import contextlib
 import io
+import json
 import os
 import pathlib
 import re
@@ -146,6 +148,39 @@ class ControlProgram:
         return int(self.ctl("resident", guest).split()[-1])
 
 
+class Monitor:
+    """QEMU's monitor: CPUs are stopped there, and virtio-balloon takes its orders."""
+
+    def __init__(self, path):
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+            connection.settimeout(30)
+            connection.connect(str(path))
+            self.stream = stack.enter_context(connection.makefile("rw"))
+            self._read()
+            self.call("qmp_capabilities")
+            self.connection = stack.pop_all()
+
+    def _read(self):
+        line = self.stream.readline()
+        if not line:
+            raise ConnectionResetError("QEMU's monitor is gone")
+        return json.loads(line)
+
+    def call(self, command, **arguments):
+        self.stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        self.stream.flush()
+        while True:
+            answer = self._read()
+            if "error" in answer:
+                raise Failed(f"{command}: {answer['error']['desc']}")
+            if "return" in answer:
+                return answer["return"]
+
+    def close(self):
+        self.connection.close()
+
+
 class Guest:
     """A guest that runs commands as root, one after the other."""
 
@@ -161,6 +196,7 @@ class Guest:
         self.device = f",{device}" if device else ""
         self.buffer = b""
         self.port = None
+        self.monitor = None
         self.process = None
         self.errors = None
 
@@ -189,6 +225,7 @@ class Guest:
             "-device", "virtio-serial-ccw",
             "-chardev", f"socket,id=agent,path={self.folder}/agent,server=on,wait=off",
             "-device", "virtserialport,chardev=agent,nr=1",
+            "-qmp", f"unix:{self.folder}/qmp,server=on,wait=off",
         ]
         if self.console:
             words += ["-chardev", "stdio,id=console,signal=off,mux=on", "-mon", "console"]
@@ -279,8 +316,13 @@ class Guest:
             raise Failed(f"{self.name}: {command}: status {got}, not {status}:\n{''.join(text)}")
         return "".join(text).rstrip("\n")
 
+    def qmp(self, command, **arguments):
+        """Tells QEMU's monitor something; gives its answer."""
+        self.monitor = self.monitor or Monitor(self.folder / "qmp")
+        return self.monitor.call(command, **arguments)
+
     def sysctl(self, name, value=None):
-        """Reads or writes one of the balloon's files."""
+        """Reads or writes one of the files in /proc/sys/vm."""
         if value is None:
             return self.run(f"cat /proc/sys/vm/{name}")
         return self.run(f"echo {value} >/proc/sys/vm/{name}")
@@ -308,8 +350,9 @@ class Guest:
         return "\n".join(f"    | {line}" for line in text + errors)
 
     def __exit__(self, *_):
-        if self.port:
-            self.port.close()
+        for connection in (self.port, self.monitor):
+            if connection:
+                connection.close()
         if self.process and self.process.poll() is None:
             self.process.terminate()
             try:
@@ -321,5 +364,5 @@ class Guest:
             self.errors.close()
         if keep := os.environ.get("COOPMEM_KEEP"):
             shutil.copytree(self.folder, f"{keep}/{self.name}", dirs_exist_ok=True,
-                            ignore=shutil.ignore_patterns("agent", "initramfs"))
+                            ignore=shutil.ignore_patterns("agent", "qmp", "initramfs"))
         shutil.rmtree(self.folder, ignore_errors=True)
