@@ -5,19 +5,40 @@
 //! Pages that are free are *unused*: the hypervisor need not keep what is in them. That is the
 //! page allocator's part, see [`kernel::s390::page_states`].
 //!
+//! Page cache that has not been used for a while is *volatile*: the hypervisor may take it, and
+//! what it took is read again. How that is done says [`kernel::s390::volatile`].
+//!
+//! - [`sweeper`] makes page cache volatile, as [`policy`] and [`sysctl`] say; [`stats`] shows what
+//!   became of it.
 //! - [`table`] shows the states of all pages.
 //! - [`unused`] has pages that are free reported, if that is to happen later than when they are
 //!   freed.
 
 use kernel::{
     debugfs::Scope,
+    kthread::Thread,
     page_reporting::Registration,
+    pr_warn_once,
     prelude::*,
-    s390::essa::Essa, //
+    s390::{
+        essa::Essa,
+        machine::{
+            hypervisor,
+            Hypervisor, //
+        }, //
+    },
+    sync::Arc, //
 };
 
+mod policy;
+mod stats;
+mod sweeper;
+mod sysctl;
 mod table;
 mod unused;
+
+use policy::Tunables;
+use sweeper::Sweeper;
 
 module! {
     type: PageHint,
@@ -25,6 +46,18 @@ module! {
     authors: ["The coopmem developers"],
     description: "Guest page hinting",
     license: "GPL",
+    params: {
+        volatile: u32 {
+            default: 0,
+            description: "Make page cache volatile: 1 yes, 0 no (default 0)",
+            perm: 0o444,
+        },
+        force: u32 {
+            default: 0,
+            description: "Make page cache volatile even under KVM, which forgets what it discarded and would have it read as zeroes: 1 yes, 0 no (default 0)",
+            perm: 0o444,
+        },
+    },
 }
 
 /// What lasts as long as the system.
@@ -32,7 +65,15 @@ module! {
 struct PageHint {
     _unused: Option<Registration<unused::Reporter>>,
     #[pin]
-    _files: Scope<Essa>,
+    _files: Scope<Data>,
+    _sysctl: sysctl::Files,
+    _thread: Thread,
+}
+
+/// What the files in debugfs show.
+struct Data {
+    essa: Essa,
+    sweeper: Arc<Sweeper>,
 }
 
 impl kernel::InPlaceModule for PageHint {
@@ -42,12 +83,39 @@ impl kernel::InPlaceModule for PageHint {
                 pr_info!("no page states here: there is no ESSA, or cmma=off was given\n");
                 ENODEV
             })?;
+            let sweeper = Sweeper::new(tunables())?;
             Ok(try_pin_init!(Self {
                 _unused: unused::start(),
-                _files <- Scope::dir(essa, c"page_hint", |essa, dir| {
-                    table::file(essa, dir);
+                _sysctl: sysctl::files(sweeper.clone())?,
+                _thread: {
+                    let sweeper = sweeper.clone();
+                    Thread::run(c"page_hint", move || sweeper.run())?
+                },
+                _files <- Scope::dir(Data { essa, sweeper }, c"page_hint", |data, dir| {
+                    table::file(&data.essa, dir);
+                    stats::files(&data.sweeper, dir);
                 }),
             }? Error))
         })
     }
+}
+
+/// Reads the parameter `volatile`.
+fn tunables() -> Tunables {
+    Tunables {
+        volatile: module_parameters::volatile.value() != 0 && allowed().is_ok(),
+        ..Tunables::DEFAULT
+    }
+}
+
+/// Whether page cache may become volatile here.
+///
+/// KVM, as of Linux 7.3, does not keep in mind that it discarded a page: the guest would find
+/// zeroes and take them for the file's content.
+fn allowed() -> Result {
+    if hypervisor() == Hypervisor::Kvm && module_parameters::force.value() == 0 {
+        pr_warn_once!("no volatile page cache under KVM, which would lose it: see page_hint.force\n");
+        return Err(EOPNOTSUPP);
+    }
+    Ok(())
 }

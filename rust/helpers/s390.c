@@ -2,6 +2,7 @@
 
 #include <asm/diag.h>
 #include <asm/machine.h>
+#include <asm/ptrace.h>
 #include <linux/errno.h>
 #include <linux/pfn.h>
 
@@ -46,4 +47,9 @@ __rust_helper bool rust_helper_machine_is_kvm(void)
 __rust_helper bool rust_helper_machine_is_lpar(void)
 {
 	return machine_is_lpar();
+}
+
+__rust_helper bool rust_helper_user_mode(struct pt_regs *regs)
+{
+	return user_mode(regs);
 }

@@ -8,3 +8,5 @@ pub mod machine;
 #[cfg(CONFIG_COOPMEM_PAGE_HINT)]
 pub mod page_states;
 pub mod smsg;
+#[cfg(CONFIG_VOLATILE_FOLIOS)]
+pub mod volatile;

@@ -9,6 +9,25 @@ use crate::{
     page::Pfn, //
 };
 
+/// Returns the number behind that of the last page frame that there is.
+///
+/// It can grow when memory goes online.
+#[doc(alias = "max_pfn")]
+pub fn end_of_frames() -> Pfn {
+    // SAFETY: A plain number.
+    Pfn::new(unsafe { bindings::max_pfn })
+}
+
+/// Returns whether a page frame is online.
+///
+/// Nothing is said about what it is used for. It may be otherwise as soon as this returns, unless
+/// the caller has [`OnlineMemory`].
+#[doc(alias = "pfn_to_online_page")]
+pub fn is_online(frame: Pfn) -> bool {
+    // SAFETY: Always safe to call.
+    unsafe { !bindings::pfn_to_online_page(frame.as_usize()).is_null() }
+}
+
 /// Keeps all memory online that is, and all that is offline as it is.
 ///
 /// # Context
@@ -39,14 +58,10 @@ impl OnlineMemory {
     /// Iterates over the page frames that are online, ascending.
     ///
     /// They have a `struct page`. Nothing is said about what they are used for.
-    #[doc(alias = "pfn_to_online_page")]
     pub fn frames(&self) -> impl Iterator<Item = Pfn> + '_ {
-        // SAFETY: A plain number, which changes only with what is online.
-        let end = unsafe { bindings::max_pfn };
-        (0..end)
-            // SAFETY: Always safe to call.
-            .filter(|&pfn| unsafe { !bindings::pfn_to_online_page(pfn).is_null() })
+        (0..end_of_frames().as_usize())
             .map(Pfn::new)
+            .filter(|&frame| is_online(frame))
     }
 }
 

@@ -292,6 +292,16 @@ impl Essa {
         }
     }
 
+    /// Makes a frame stable, whatever it was. It may hold DAT tables.
+    ///
+    /// A content that the hypervisor has is kept; one that it has not reads as zero.
+    #[doc(alias = "__set_page_stable_dat")]
+    #[inline]
+    pub fn set_stable_dat(self, frame: Pfn) -> State {
+        // SAFETY: `self` proves that there is ESSA. This operation lets no content get lost.
+        unsafe { essa::<SET_STABLE>(frame) }
+    }
+
     /// Makes a frame stable unless it was discarded.
     ///
     /// If the returned state [`is_discarded`], the frame still is: its content is lost, and it must

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The sweeper: a thread that makes page cache volatile.
+//!
+//! It goes through all page frames, again and again, and makes the folios volatile that nobody has
+//! used for a while. A guest that does nothing is left alone: as long as a sweep finds nothing to
+//! do, the time until the next one doubles.
+
+use kernel::{
+    kthread,
+    mm::{
+        self,
+        folio::{
+            file_pages,
+            Folio, //
+        }, //
+    },
+    new_condvar,
+    new_mutex,
+    page::Pfn,
+    prelude::*,
+    s390::volatile::{
+        stats,
+        Session,
+        Why, //
+    },
+    sync::{
+        atomic::Relaxed,
+        Arc,
+        CondVar,
+        CondVarTimeoutResult,
+        Mutex, //
+    },
+    task::cond_resched,
+    time::{
+        delay::fsleep,
+        msecs_to_jiffies,
+        Delta,
+        Instant,
+        Monotonic, //
+    }, //
+};
+
+use crate::policy::Tunables;
+
+/// What came of the folios that the last sweep looked at, in pages.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Tally {
+    /// Made volatile by it.
+    pub(crate) made: usize,
+    /// Used since the sweep before.
+    pub(crate) used: usize,
+    /// Left because enough of the page cache is volatile.
+    pub(crate) limited: usize,
+    /// Left for another reason.
+    pub(crate) left: [usize; Why::ALL.len()],
+}
+
+struct State {
+    tunables: Tunables,
+    /// The tunables were written to.
+    changed: bool,
+    /// Complete sweeps since the boot.
+    sweeps: u64,
+    last: Tally,
+}
+
+/// The sweeper, for its thread and those that tell it something.
+#[pin_data]
+pub(crate) struct Sweeper {
+    #[pin]
+    state: Mutex<State>,
+    #[pin]
+    changed: CondVar,
+}
+
+/// How many page frames are looked at before the thread lets others go first.
+const CHUNK: usize = 4096;
+
+impl Sweeper {
+    pub(crate) fn new(tunables: Tunables) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                state <- new_mutex!(State {
+                    tunables,
+                    changed: false,
+                    sweeps: 0,
+                    last: Tally::default(),
+                }),
+                changed <- new_condvar!(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    pub(crate) fn tunables(&self) -> Tunables {
+        self.state.lock().tunables
+    }
+
+    /// Changes the tunables, and begins a new sweep at once.
+    pub(crate) fn tune(&self, change: impl FnOnce(&mut Tunables)) {
+        let mut state = self.state.lock();
+        change(&mut state.tunables);
+        state.changed = true;
+        self.changed.notify_all();
+    }
+
+    /// How many sweeps were completed, and what came of the last one.
+    pub(crate) fn last(&self) -> (u64, Tally) {
+        let state = self.state.lock();
+        (state.sweeps, state.last)
+    }
+
+    /// Sweeps until the thread that runs this is to stop.
+    pub(crate) fn run(&self) {
+        let mut session = None;
+        let mut pause = 0;
+        while let Some(tunables) = self.next(pause) {
+            if !tunables.volatile {
+                // All folios become stable.
+                session = None;
+                pause = u32::MAX;
+                continue;
+            }
+            let session = match &session {
+                Some(session) => session,
+                None => match Session::begin() {
+                    Ok(begun) => session.insert(begun),
+                    Err(_) => return,
+                },
+            };
+            let tally = self.sweep(session, &tunables);
+            pause = tunables.pause(tally.made + tally.used != 0, pause);
+            let mut state = self.state.lock();
+            state.sweeps += 1;
+            state.last = tally;
+        }
+    }
+
+    /// Waits so many milliseconds or until the tunables change, and returns them.
+    fn next(&self, pause: u32) -> Option<Tunables> {
+        let mut state = self.state.lock();
+        let mut left = msecs_to_jiffies(pause);
+        while !state.changed && left > 0 && !kthread::should_stop() {
+            left = match self.changed.wait_interruptible_timeout(&mut state, left) {
+                CondVarTimeoutResult::Timeout => 0,
+                CondVarTimeoutResult::Woken { jiffies } => jiffies,
+                CondVarTimeoutResult::Signal { jiffies } => jiffies,
+            };
+        }
+        state.changed = false;
+        (!kthread::should_stop()).then_some(state.tunables)
+    }
+
+    /// Looks at all folios once.
+    fn sweep(&self, session: &Session, tunables: &Tunables) -> Tally {
+        let start = Instant::<Monotonic>::now();
+        let mut tally = Tally::default();
+        let mut frame = Pfn::new(0);
+        while frame < mm::end_of_frames() {
+            let chunk = frame.as_usize() + CHUNK;
+            while frame.as_usize() < chunk {
+                let folio = Folio::on_lru(frame);
+                if let Some(folio) = &folio {
+                    tally.count(look(session, tunables, folio));
+                }
+                frame = folio.map_or(frame, |folio| folio.frames().last()).next();
+            }
+            cond_resched();
+            let wait = tunables.wait(tally.made, start.elapsed().as_millis() as u64);
+            if wait != 0 {
+                fsleep(Delta::from_millis(wait as i64));
+            }
+            if self.state.lock().changed || kthread::should_stop() {
+                break;
+            }
+        }
+        tally
+    }
+}
+
+/// What came of a folio.
+enum Found {
+    Made(usize),
+    Used(usize),
+    Limited(usize),
+    Left(usize, Why),
+}
+
+fn look(session: &Session, tunables: &Tunables, folio: &Folio) -> Found {
+    let pages = folio.frames().len();
+    if !tunables.allows(stats().volatile.load(Relaxed) as usize, file_pages()) {
+        return Found::Limited(pages);
+    }
+    if tunables.age != 0 && !folio.mark_idle() {
+        return Found::Used(pages);
+    }
+    let made = match folio.try_lock() {
+        Some(locked) => session.make_volatile(&locked),
+        None => Err(Why::Busy),
+    };
+    match made {
+        Ok(()) => Found::Made(pages),
+        Err(why) => Found::Left(pages, why),
+    }
+}
+
+impl Tally {
+    fn count(&mut self, found: Found) {
+        match found {
+            Found::Made(pages) => self.made += pages,
+            Found::Used(pages) => self.used += pages,
+            Found::Limited(pages) => self.limited += pages,
+            Found::Left(pages, why) => self.left[why as usize] += pages,
+        }
+    }
+}
