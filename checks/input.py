@@ -104,7 +104,7 @@ class Packets(PairCheck):
             page = os.memfd_create("page")
             self.addCleanup(os.close, page)
             os.truncate(page, PAGE)
-            fds = (ram, page)
+            fds = (ram, page, page)
             for message, sent, wanted in (
                 (hello(operator_role("OPERATOR"), version=99), (), "99"),
                 (hello(operator_role("operator")), (), "operator"),
@@ -114,8 +114,11 @@ class Packets(PairCheck):
                 (hello(cpu_role(bytes(16), 0)), (), "session"),
                 (hello(guest_role("LINUX05", 1 << 20, 1)), (), "descriptors"),
                 (hello(guest_role("LINUX05", 1 << 20, 1)), (ram,), "descriptors"),
-                (hello(guest_role("LINUX05", 1 << 20, 1)), (ram, page, ram), ""),
-                (hello(guest_role("LINUX05", 1 << 20, 1)), (null.fileno(), page), ""),
+                (hello(guest_role("LINUX05", 1 << 20, 1)), (ram, page), "descriptors"),
+                (hello(guest_role("LINUX05", 1 << 20, 1)), (ram, page, page, ram), ""),
+                (hello(guest_role("LINUX05", 1 << 25, 1)), (ram, page, page), ""),
+                (hello(guest_role("LINUX05", 1 << 20, 1)), (null.fileno(), page, page), ""),
+                (hello(guest_role("LINUX05", 1 << 20, 1)), (ram, page, null.fileno()), "page states"),
                 (hello(guest_role("LINUX05", 1 << 40, 1)), fds, ""),
                 (hello(guest_role("LINUX05", (1 << 20) + 1, 1)), fds, ""),
                 (hello(guest_role("LINUX05", 0, 1)), fds, "0"),

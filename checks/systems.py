@@ -207,7 +207,7 @@ def string(text):
     return number(len(data)) + data
 
 
-def hello(role, version=1):
+def hello(role, version=2):
     return number(version) + role
 
 
@@ -278,11 +278,14 @@ class FakeGuest:
         os.truncate(self.ram, storage)
         self.counters = os.memfd_create("counters")
         os.truncate(self.counters, PAGE)
+        self.states = os.memfd_create("page-states")
+        os.truncate(self.states, storage // PAGE)
         self.storage, self.cpus = storage, cpus
 
     def __enter__(self):
         self.events = Wire(self.path)
-        self.session = self.events.greet(guest_role(self.user, self.storage, self.cpus), (self.ram, self.counters))
+        self.session = self.events.greet(guest_role(self.user, self.storage, self.cpus),
+                                         (self.ram, self.counters, self.states))
         return self
 
     def cpu(self, address=0):
@@ -294,6 +297,7 @@ class FakeGuest:
         self.events.socket.close()
         os.close(self.ram)
         os.close(self.counters)
+        os.close(self.states)
 
 
 def sentences(text, pattern):

@@ -186,7 +186,7 @@ class Guest:
 
     def __init__(self, cp, name="LINUX01", memory="512M", cpus=2, kernel="release",
                  hypervisor="zvm", add=(), disks=(), append="", console=False, timeout=300,
-                 qemu=(), device=""):
+                 qemu=(), device="", count=False):
         self.cp, self.name, self.memory, self.cpus = cp, name, memory, cpus
         self.kernel = BUILD / f"kernel-{kernel}"
         self.hypervisor, self.add, self.disks = hypervisor, add, disks
@@ -194,6 +194,7 @@ class Guest:
         self.qemu = qemu
         # More options of the device zvm-cp, such as "unused=exception,oracle=on".
         self.device = f",{device}" if device else ""
+        self.count = count
         self.buffer = b""
         self.port = None
         self.monitor = None
@@ -243,6 +244,8 @@ class Guest:
             access = "off" if os.stat(image).st_mode & 0o222 else "on"
             words += ["-drive", f"file={image},format=raw,if=none,id=disk{number},cache=writeback,readonly={access}",
                       "-device", f"virtio-blk-ccw,drive=disk{number},serial=disk{number}"]
+        if self.count:
+            words += ["-plugin", f"{BUILD}/qemu/libinstructions.so,socket={self.folder}/instructions"]
         return list(map(str, [*words, *self.qemu]))
 
     def __enter__(self):
@@ -321,6 +324,12 @@ class Guest:
         self.monitor = self.monitor or Monitor(self.folder / "qmp")
         return self.monitor.call(command, **arguments)
 
+    def instructions(self):
+        """How many instructions the guest has executed since it was started with count=True."""
+        with socket.socket(socket.AF_UNIX) as counter, counter.makefile() as answer:
+            counter.connect(f"{self.folder}/instructions")
+            return int(answer.read())
+
     def sysctl(self, name, value=None):
         """Reads or writes one of the files in /proc/sys/vm."""
         if value is None:
@@ -364,5 +373,5 @@ class Guest:
             self.errors.close()
         if keep := os.environ.get("COOPMEM_KEEP"):
             shutil.copytree(self.folder, f"{keep}/{self.name}", dirs_exist_ok=True,
-                            ignore=shutil.ignore_patterns("agent", "qmp", "initramfs"))
+                            ignore=shutil.ignore_patterns("agent", "qmp", "instructions", "initramfs"))
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -44,6 +44,8 @@
 #define ZVM_CP_UNUSED_EXCEPTION 1u
 /* ESSA sets pages "stable and no DAT": facility 147 */
 #define ZVM_CP_NODAT 2u
+/* A device that touches an unused or volatile page ends the machine */
+#define ZVM_CP_ORACLE 4u
 
 /*
  * What the library may ask of the device.  It stays valid until close.
@@ -194,6 +196,13 @@ struct zvm_cp_ops {
     int (*access)(void *cp, uint64_t address);
     /* A CPU takes a block-volatility interruption for that page. */
     void (*block_volatility)(void *cp, uint64_t address);
+    /*
+     * With ZVM_CP_ORACLE: the device @name gets or gives up @length bytes from
+     * the absolute address @address, to write to them or to read them.  Any
+     * thread; neither blocks nor locks.
+     */
+    void (*device)(void *cp, const char *name, uint64_t address,
+                   uint64_t length, bool write);
     /* What zvm_cp_host.exclusive asked for; must not take long. */
     void (*exclusive)(void *cp);
 

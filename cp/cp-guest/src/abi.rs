@@ -29,6 +29,8 @@ pub const FLAVOUR_KVM: u32 = 1;
 pub const UNUSED_EXCEPTION: u32 = 1;
 /// `ZVM_CP_NODAT`
 pub const NODAT: u32 = 2;
+/// `ZVM_CP_ORACLE`
+pub const ORACLE: u32 = 4;
 
 /// `struct zvm_cp_host`
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +113,7 @@ pub struct Ops {
     pub essa: unsafe extern "C" fn(*mut c_void, u64, u32, *mut u64) -> c_int,
     pub access: unsafe extern "C" fn(*mut c_void, u64) -> c_int,
     pub block_volatility: unsafe extern "C" fn(*mut c_void, u64),
+    pub device: unsafe extern "C" fn(*mut c_void, *const c_char, u64, u64, bool),
     pub exclusive: unsafe extern "C" fn(*mut c_void),
     pub has_irq: unsafe extern "C" fn(*mut c_void, u32) -> bool,
     pub take_irq: unsafe extern "C" fn(*mut c_void, u32, *mut Irq) -> bool,
@@ -212,6 +215,7 @@ mod tests {
             essa,
             access,
             block_volatility,
+            device,
             exclusive,
             has_irq,
             take_irq,
@@ -228,6 +232,7 @@ mod tests {
             ("ZVM_CP_FLAVOUR_KVM", i64::from(FLAVOUR_KVM)),
             ("ZVM_CP_UNUSED_EXCEPTION", i64::from(UNUSED_EXCEPTION)),
             ("ZVM_CP_NODAT", i64::from(NODAT)),
+            ("ZVM_CP_ORACLE", i64::from(ORACLE)),
         ] {
             checks.push(format!("{c} == {rust}"));
         }

@@ -46,6 +46,7 @@ pub static zvm_cp_ops: abi::Ops = abi::Ops {
     essa,
     access,
     block_volatility,
+    device,
     exclusive,
     has_irq,
     take_irq,
@@ -225,6 +226,7 @@ unsafe fn build(
     let options = Options {
         no_dat: machine.options & abi::NODAT != 0,
         unused_exception: machine.options & abi::UNUSED_EXCEPTION != 0,
+        oracle: machine.options & abi::ORACLE != 0,
     };
     let pages = Pages::new(machine.storage, storage, options).map_err(OpenError::Memory)?;
     let counters = Counters::new().map_err(OpenError::Memory)?;
@@ -448,6 +450,25 @@ unsafe extern "C" fn access(cp: *mut c_void, address: u64) -> c_int {
 unsafe extern "C" fn block_volatility(cp: *mut c_void, _address: u64) {
     // SAFETY: The caller promises it.
     unsafe { with(cp, (), Guest::count_block_volatility) }
+}
+
+/// `zvm_cp_ops.device`
+///
+/// # Safety
+///
+/// `cp` comes from `open` and has not been closed; `name` is null or a C string.
+unsafe extern "C" fn device(
+    cp: *mut c_void,
+    name: *const c_char,
+    address: u64,
+    length: u64,
+    write: bool,
+) {
+    // SAFETY: The caller promises it.
+    unsafe {
+        let name = optional(name).unwrap_or_default().to_string_lossy();
+        with(cp, (), |guest| guest.device(&name, address, length, write));
+    }
 }
 
 /// `zvm_cp_ops.exclusive`

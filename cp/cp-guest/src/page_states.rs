@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cp_core::diag::ProgramInterruption;
-use cp_core::page_state::{Operation, PAGE_SIZE, PageStates, Usage};
+use cp_core::page_state::{Operation, PAGE_SIZE, PageStates, State, Usage};
 use cp_proto::{Resident, Selection, Taken};
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
@@ -31,6 +31,8 @@ pub struct Options {
     pub no_dat: bool,
     /// A CPU that touches an unused page gets an addressing exception; without it, a page of zeroes.
     pub unused_exception: bool,
+    /// A device that touches an unused or volatile page ends the guest.
+    pub oracle: bool,
 }
 
 /// The pages of a guest.
@@ -104,6 +106,18 @@ impl Pages {
             }
             _ => Ok(()),
         }
+    }
+
+    /// If the oracle is asked for: the first page among those of `length` bytes at an absolute address that no device
+    /// may touch, since the guest does not need its content. Neither blocks nor locks.
+    pub fn forbidden(&self, address: u64, length: u64) -> Option<(u64, State)> {
+        let first = address & !(PAGE_SIZE - 1);
+        let end = address.saturating_add(length);
+        (first..end)
+            .step_by(PAGE_SIZE as usize)
+            .take_while(|_| self.options.oracle)
+            .map_while(|page| Some((page, self.states.get(page)?)))
+            .find(|(_, state)| matches!(state.usage(), Usage::Unused | Usage::Volatile))
     }
 
     /// The guest was reset: all pages are stable.

@@ -3,6 +3,7 @@
 //! ESSA, and pages that the host takes.
 
 use cp_core::diag::ProgramInterruption;
+use cp_core::page_state::Usage;
 use cp_proto::Report;
 use cp_proto::counters::Counter;
 
@@ -40,6 +41,22 @@ impl<H: Host, S: System> Guest<H, S> {
         self.shared.counters.add(Counter::BlockVolatility, 1);
     }
 
+    /// The oracle: a device gets or gives up storage. If the guest does not need what is in it, it will lose data one
+    /// day, so it ends here and now.
+    pub fn device(&self, name: &str, address: u64, length: u64, write: bool) {
+        if let Some((page, state)) = self.shared.pages.forbidden(address, length) {
+            let does = if write { "writes" } else { "reads" };
+            let usage = match state.usage() {
+                Usage::Unused => "unused",
+                _ if state.is_discarded() => "volatile, discarded",
+                _ => "volatile",
+            };
+            self.shared.stop(&format!(
+                "oracle: device {name} {does} page {page:#x}: {usage}"
+            ));
+        }
+    }
+
     /// What [`Host::exclusive`] asked for: takes a batch of pages. No CPU executes instructions.
     pub fn exclusive(&self) {
         let Shared {
@@ -69,7 +86,8 @@ mod tests {
     use super::super::testing::{Machine, STORAGE};
     use super::*;
     use crate::link::Receiver;
-    use cp_core::page_state::{Operation, PAGE_SIZE, Usage};
+    use crate::page_states::Options;
+    use cp_core::page_state::{Operation, PAGE_SIZE};
     use cp_proto::{Event, Selection, Taken};
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
@@ -250,6 +268,67 @@ mod tests {
         let refused = Err(ProgramInterruption::BlockVolatility);
         assert_eq!(*seen.lock().unwrap(), Some((refused, vec![])));
         assert_eq!(machine.host.discarded.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_oracle_ends_a_guest_whose_devices_use_what_it_gave_up() {
+        let oracle = Options {
+            oracle: true,
+            ..Options::default()
+        };
+        for (operation, taken, usage) in [
+            (Operation::SetUnused, false, "unused"),
+            (Operation::SetVolatile, false, "volatile"),
+            (Operation::SetVolatile, true, "volatile, discarded"),
+        ] {
+            for (options, write) in [(oracle, true), (oracle, false), (Options::default(), true)] {
+                let machine = Machine::with_options(options);
+                machine.essa(0x5000, operation);
+                if taken {
+                    machine.want(SELECTION);
+                    machine.run_exclusive();
+                }
+                machine.guest.device("virtio-blk", 0x3ff0, 0x1010, write);
+                machine.guest.device("virtio-blk", 0x6000, u64::MAX, write);
+                assert!(machine.host.stopped.lock().unwrap().is_empty());
+                machine.guest.device("virtio-blk", 0x3ff0, 0x1011, write);
+                let does = if write { "writes" } else { "reads" };
+                let line = format!("oracle: device virtio-blk {does} page 0x5000: {usage}");
+                let stopped = machine.host.stopped.lock().unwrap().clone();
+                assert_eq!(stopped, if options.oracle { vec![line] } else { vec![] });
+            }
+        }
+    }
+
+    #[test]
+    fn touching_an_unused_page_may_be_an_exception() {
+        let exception = Options {
+            unused_exception: true,
+            ..Options::default()
+        };
+        for (options, access) in [
+            (Options::default(), Ok(())),
+            (exception, Err(ProgramInterruption::Addressing)),
+        ] {
+            let machine = Machine::with_options(options);
+            machine.essa(0x5000, Operation::SetUnused);
+            assert_eq!(machine.guest.access(0x5000), access);
+            machine.essa(0x5000, Operation::SetStable);
+            assert_eq!(machine.guest.access(0x5000), Ok(()));
+            assert_eq!(machine.guest.access(u64::MAX), Ok(()));
+        }
+    }
+
+    #[test]
+    fn no_dat_needs_its_facility() {
+        let no_dat = Options {
+            no_dat: true,
+            ..Options::default()
+        };
+        let machine = Machine::with_options(no_dat);
+        assert_eq!(machine.guest.essa(0x5000, 7), Ok(0));
+        assert_eq!(machine.guest.essa(0x5000, 0), Ok(0x20));
+        assert_eq!(machine.guest.essa(0x5000, 8), Err(Exception::Program(6)));
     }
 
     #[test]

@@ -217,14 +217,18 @@ impl Machine {
     }
 
     pub fn with_storage(storage: u64) -> Self {
-        Self::new(true, storage)
+        Self::new(true, storage, Options::default())
+    }
+
+    pub fn with_options(options: Options) -> Self {
+        Self::new(true, STORAGE, options)
     }
 
     pub fn kvm() -> Self {
-        Self::new(false, STORAGE)
+        Self::new(false, STORAGE, Options::default())
     }
 
-    fn new(zvm: bool, storage: u64) -> Self {
+    fn new(zvm: bool, storage: u64, options: Options) -> Self {
         let host = TestHost::default();
         host.storage.lock().unwrap().resize(storage as usize, 0);
         let user_id = UserId::new("LINUX01").unwrap();
@@ -233,7 +237,7 @@ impl Machine {
             user_id,
             2,
             Counters::new().unwrap(),
-            Pages::new(storage, None, Options::default()).unwrap(),
+            Pages::new(storage, None, options).unwrap(),
         ));
         let system = TestSystem::default();
         let guest = Guest::new(Arc::clone(&shared), zvm.then(|| system.clone()), storage);
