@@ -45,8 +45,9 @@ pub enum Facility {
 #[doc(alias = "cmma_flag")]
 #[inline]
 pub fn facility() -> Facility {
-    // SAFETY: Only the decompressor writes it, before this kernel runs.
-    match unsafe { bindings::cmma_flag } {
+    // SAFETY: Only the decompressor writes it, before this kernel runs. It is read as volatile since
+    // that puts it into a register, where one instruction compares it and returns.
+    match unsafe { core::ptr::read_volatile(&raw const bindings::cmma_flag) } {
         0 => Facility::Missing,
         1 => Facility::Essa,
         _ => Facility::NoDat,
@@ -197,6 +198,16 @@ unsafe fn essa<const ORC: u8>(frame: Pfn) -> State {
     State(result as u8)
 }
 
+/// The number of frames of a block.
+///
+/// `order` is one that the page allocator knows.
+#[cfg(CONFIG_COOPMEM_PAGE_HINT)]
+#[inline(always)]
+pub(super) fn block_len(order: c_int) -> usize {
+    // CAST: It is not negative.
+    1_usize.wrapping_shl(order as u32)
+}
+
 /// Executes ESSA for each frame of a block of 2<sup>`order`</sup>.
 ///
 /// For the page allocator: no stack frame, and three instructions a frame. `make check` looks at
@@ -204,13 +215,12 @@ unsafe fn essa<const ORC: u8>(frame: Pfn) -> State {
 ///
 /// # Safety
 ///
-/// As for [`essa`], for each of the frames. `order` is one that the page allocator knows.
+/// As for [`essa`], for each of the frames.
 #[cfg(CONFIG_COOPMEM_PAGE_HINT)]
 #[inline(always)]
 pub(super) unsafe fn for_block<const ORC: u8>(first: Pfn, order: c_int) {
     let mut frame = first;
-    // CAST: It is not negative.
-    let mut left = 1_usize.wrapping_shl(order as u32);
+    let mut left = block_len(order);
 
     // Counted down to zero, which is one instruction.
     while left != 0 {

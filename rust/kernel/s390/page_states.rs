@@ -21,6 +21,7 @@
 
 use super::essa::{
     self,
+    block_len,
     Essa,
     Facility, //
 };
@@ -111,15 +112,26 @@ pub unsafe extern "C" fn arch_alloc_page(page: *mut bindings::page, order: c_int
 /// # Safety
 ///
 /// There is ESSA. `first` is the first of a block of that order, which is being allocated.
-// Not inlined: it needs a stack frame.
+// Not inlined, and neither is what it calls if there is something to do: so none of the hooks needs
+// a stack frame when there is nothing.
 #[inline(never)]
 unsafe fn allocate_lazily(first: Pfn, order: c_int) {
-    if let (Some(essa), Some(bits), Some(run)) = (
-        Essa::get(),
-        UNUSED.as_ref(),
-        // CAST: It is not negative.
-        PfnRange::new(first, 1_usize.wrapping_shl(order as u32)),
-    ) {
+    if let Some(bits) = UNUSED.as_ref() {
+        if bits.may_have(first, order) {
+            // SAFETY: By the safety requirements.
+            unsafe { make_stable(bits, first, order) };
+        }
+    }
+}
+
+/// Makes those frames of a block stable that are unused.
+///
+/// # Safety
+///
+/// As for [`allocate_lazily`].
+#[inline(never)]
+unsafe fn make_stable(bits: &Bits, first: Pfn, order: c_int) {
+    if let (Some(essa), Some(run)) = (Essa::get(), PfnRange::new(first, block_len(order))) {
         // SAFETY: Nobody has put anything into the frames yet.
         bits.clear(run, |frame| unsafe {
             essa.set_stable(frame);
@@ -127,15 +139,18 @@ unsafe fn allocate_lazily(first: Pfn, order: c_int) {
     }
 }
 
-/// A bit for each page frame. There can be frames beyond them, whose bits are 0 forever.
+/// A bit for each page frame.
+///
+/// Frames beyond the last one have none, and are left alone.
 struct Bits(KVVec<Atomic<usize>>);
 
 impl Bits {
-    /// Makes a bit for each frame that there is and can be, all of them 0.
-    fn new() -> Result<Self> {
-        // SAFETY: A plain number. It includes memory that may go online later.
-        let frames = unsafe { bindings::max_pfn };
-        let len = frames.div_ceil(BITS_PER_WORD);
+    /// The number of bits in a word.
+    const WORD: usize = usize::BITS as usize;
+
+    /// Makes a bit for each of `frames` frames, all of them 0.
+    fn new(frames: usize) -> Result<Self> {
+        let len = frames.div_ceil(Self::WORD);
         let mut words = KVVec::with_capacity(len, GFP_KERNEL)?;
         for _ in 0..len {
             words.push(Atomic::new(0), GFP_KERNEL)?;
@@ -143,49 +158,68 @@ impl Bits {
         Ok(Self(words))
     }
 
-    /// The words that have bits of `run`, each with the frame of its lowest bit, and which of its
-    /// bits are of `run`.
+    /// The words that have bits of `run`, each with the frame of its lowest bit, and a mask of
+    /// those that are of `run`.
+    #[inline]
     fn words(&self, run: PfnRange) -> impl Iterator<Item = (&Atomic<usize>, Pfn, usize)> {
         let (first, last) = (run.first().as_usize(), run.last().as_usize());
+        let (first_word, last_word) = (first / Self::WORD, last / Self::WORD);
 
-        (first / BITS_PER_WORD..=last / BITS_PER_WORD).map_while(move |nr| {
-            let base = nr * BITS_PER_WORD;
-            let from = usize::MAX << first.saturating_sub(base);
-            let to = usize::MAX >> (BITS_PER_WORD - 1).saturating_sub(last - base);
-            Some((self.0.get(nr)?, Pfn::new(base), from & to))
+        (first_word..=last_word).map_while(move |nr| {
+            let mut mask = usize::MAX;
+            if nr == first_word {
+                mask &= usize::MAX << (first % Self::WORD);
+            }
+            if nr == last_word {
+                mask &= usize::MAX >> (Self::WORD - 1 - last % Self::WORD);
+            }
+            Some((self.0.get(nr)?, Pfn::new(nr * Self::WORD), mask))
         })
+    }
+
+    /// Returns whether any bit of a block can be 1. It says yes for blocks that are larger than a
+    /// word.
+    #[inline]
+    fn may_have(&self, first: Pfn, order: c_int) -> bool {
+        let (word, bit) = (first.as_usize() / Self::WORD, first.as_usize() % Self::WORD);
+
+        match Self::WORD.checked_sub(block_len(order)) {
+            Some(beside) if bit <= beside => self
+                .0
+                .get(word)
+                .is_some_and(|word| word.load(Relaxed) >> bit & usize::MAX >> beside != 0),
+            _ => true,
+        }
     }
 
     /// Sets the bits of all frames of `run`, after `each` was called for those that were 0.
     fn set(&self, run: PfnRange, mut each: impl FnMut(Pfn)) {
-        for (word, base, of_run) in self.words(run) {
-            let zeros = !word.load(Relaxed) & of_run;
+        for (word, base, mask) in self.words(run) {
+            let zeros = !word.load(Relaxed) & mask;
             for_ones(base, zeros, &mut each);
-            // Bits beside them belong to others, who change them at the same time. These do not
-            // change, so that adding is setting.
+            // Others change the bits beside these at the same time. Nobody changes these, so adding
+            // them sets them.
             word.add(zeros, Relaxed);
         }
     }
 
     /// Clears the bits of all frames of `run`, after `each` was called for those that were 1.
     fn clear(&self, run: PfnRange, mut each: impl FnMut(Pfn)) {
-        for (word, base, of_run) in self.words(run) {
-            let ones = word.load(Relaxed) & of_run;
-            if ones != 0 {
-                for_ones(base, ones, &mut each);
-                // As above.
-                word.fetch_sub(ones, Relaxed);
-            }
+        for (word, base, mask) in self.words(run) {
+            let ones = word.load(Relaxed) & mask;
+            for_ones(base, ones, &mut each);
+            // As above.
+            word.fetch_sub(ones, Relaxed);
         }
     }
 }
 
-const BITS_PER_WORD: usize = usize::BITS as usize;
-
 /// Calls `each` for the frame of each 1 in `bits`, the lowest of which is that of `base`.
+#[inline]
 fn for_ones(base: Pfn, mut bits: usize, each: &mut impl FnMut(Pfn)) {
     while bits != 0 {
-        each(Pfn::new(base.as_usize() + bits.trailing_zeros() as usize));
+        // The lowest bits of the number of the lowest frame are 0.
+        each(Pfn::new(base.as_usize() | bits.trailing_zeros() as usize));
         bits &= bits - 1;
     }
 }
@@ -208,7 +242,10 @@ pub fn is_lazy() -> bool {
 ///
 /// May sleep.
 pub fn start_lazy() -> Result {
-    UNUSED.populate(Bits::new()?).then_some(()).ok_or(EBUSY)
+    // SAFETY: A plain number. It includes memory that goes online later.
+    let bits = Bits::new(unsafe { bindings::max_pfn })?;
+
+    UNUSED.populate(bits).then_some(()).ok_or(EBUSY)
 }
 
 /// Goes back to making each frame unused when it is freed.
@@ -219,8 +256,8 @@ pub fn start_lazy() -> Result {
 ///
 /// `EBUSY` if [`start_lazy`] has succeeded: it is too late, there can be frames that are unused.
 pub fn be_classic() -> Result {
-    // No bit can be set in an empty bitmap, now or ever.
-    if !UNUSED.populate(Bits(KVVec::new())) {
+    // A bitmap without bits: from now on no frame can become unused lazily.
+    if !UNUSED.populate(Bits::new(0)?) {
         return Err(EBUSY);
     }
     // Who allocates a frame sees this if the one who freed it has.
@@ -230,35 +267,41 @@ pub fn be_classic() -> Result {
 
 /// Tells the hypervisor that the content of free frames does not matter.
 ///
-/// Does nothing in classic mode, where that was said when they were freed.
+/// # Errors
+///
+/// `EAGAIN` before [`start_lazy`]: nothing has happened.
 ///
 /// # Context
 ///
 /// Any. One ESSA for each frame that is not unused yet.
-pub fn report(block: &FreeBlock<'_>) {
+pub fn report(block: &FreeBlock<'_>) -> Result {
+    if UNUSED.as_ref().is_none() {
+        return Err(EAGAIN);
+    }
     // SAFETY: By its invariant, nobody uses the frames of the block, and whoever will gets them
-    // from the page allocator, which calls `arch_alloc_page`.
-    unsafe { mark_unused(block.frames()) }
+    // from the page allocator.
+    unsafe { mark_unused(block.frames()) };
+    Ok(())
 }
 
 /// Tells the hypervisor that the content of frames does not matter until they are allocated.
 ///
-/// In lazy mode the frames are unused or stable afterwards, whatever they were, as those of a free
-/// frame have to be. Does nothing in classic mode, where the page allocator makes them unused when
-/// they are freed, nor without ESSA.
+/// For frames whose state is not what that of a free frame has to be, in lazy mode: they are unused
+/// afterwards, whatever they were. Does nothing in classic mode, where the page allocator says it
+/// when they are freed.
 ///
 /// # Safety
 ///
-/// The frames are free, or being freed, and are the caller's alone until this returns; after that
+/// The frames are free, or being freed, and the caller's alone until this returns; after that
 /// nobody accesses them before the page allocator has allocated them.
 ///
 /// # Context
 ///
-/// Any. One ESSA for each frame whose bit is not set yet.
+/// Any. One ESSA for each frame that is not unused yet.
 pub unsafe fn mark_unused(run: PfnRange) {
-    if let (true, Some(essa), Some(bits)) = (is_lazy(), Essa::get(), UNUSED.as_ref()) {
-        // SAFETY: By the safety requirements, and `arch_alloc_page` will make it stable, since its
-        // bit is set.
+    if let (Some(bits), Some(essa)) = (UNUSED.as_ref(), Essa::get()) {
+        // SAFETY: By the safety requirements. `arch_alloc_page` will make it stable, since its bit
+        // is set.
         bits.set(run, |frame| unsafe {
             essa.set_unused(frame);
         });
@@ -322,4 +365,109 @@ unsafe extern "C" fn get_param(
 
     // SAFETY: Both strings are far shorter than a page.
     unsafe { bindings::sysfs_emit(buffer, name.as_char_ptr()) }
+}
+
+#[cfg(CONFIG_RUST_S390_KUNIT_TEST)]
+#[macros::kunit_tests(rust_s390_page_states)]
+mod tests {
+    use super::*;
+
+    fn run(first: usize, len: usize) -> Result<PfnRange> {
+        PfnRange::new(Pfn::new(first), len).ok_or(EINVAL)
+    }
+
+    /// Runs `change`, which shall call its argument once for each frame of `expected`, in order.
+    fn calls_for(expected: impl Iterator<Item = usize>, change: impl FnOnce(&mut dyn FnMut(Pfn))) {
+        let mut expected = expected;
+        change(&mut |frame| assert_eq!(expected.next(), Some(frame.as_usize())));
+        assert_eq!(expected.next(), None);
+    }
+
+    /// The number of 1s in a run.
+    fn ones(bits: &Bits, run: PfnRange) -> u32 {
+        let words = bits.words(run);
+        words
+            .map(|(word, _, mask)| (word.load(Relaxed) & mask).count_ones())
+            .sum()
+    }
+
+    /// Within a word, up to its ends, and across words: only the bits of the run change.
+    #[test]
+    fn bits_are_those_of_the_run() -> Result {
+        let all = run(0, 256)?;
+
+        for (first, len) in [
+            (0, 1),
+            (63, 1),
+            (0, 64),
+            (64, 1),
+            (60, 8),
+            (1, 62),
+            (5, 200),
+        ] {
+            let bits = Bits::new(256)?;
+            let run = run(first, len)?;
+
+            calls_for(first..first + len, |each| bits.set(run, each));
+            assert_eq!(ones(&bits, run) as usize, len);
+            assert_eq!(ones(&bits, all) as usize, len);
+            // Once more: nothing is to be done.
+            calls_for(0..0, |each| bits.set(run, each));
+            assert_eq!(ones(&bits, all) as usize, len);
+
+            calls_for(first..first + len, |each| bits.clear(run, each));
+            assert_eq!(ones(&bits, all), 0);
+            calls_for(0..0, |each| bits.clear(run, each));
+        }
+        Ok(())
+    }
+
+    /// A block that is allocated need not be one that was marked.
+    #[test]
+    fn runs_may_overlap() -> Result {
+        let bits = Bits::new(256)?;
+        let (part, most) = (run(28, 64)?, run(12, 78)?);
+        bits.set(run(10, 20)?, |_| ());
+        bits.set(run(90, 60)?, |_| ());
+
+        calls_for((28..30).chain(90..92), |each| bits.clear(part, each));
+        assert_eq!(ones(&bits, part), 0);
+        calls_for(28..90, |each| bits.set(most, each));
+        assert_eq!(ones(&bits, run(0, 256)?), 80 + 58);
+        Ok(())
+    }
+
+    /// The short way says no only if there is nothing to do.
+    #[test]
+    fn a_single_bit_is_found() -> Result {
+        let bits = Bits::new(256)?;
+        let marked = 101;
+        bits.set(Pfn::new(marked).into(), |_| ());
+
+        for order in 0..=5 {
+            for first in (0..256).step_by(block_len(order)) {
+                let is_in = (first..first + block_len(order)).contains(&marked);
+                assert_eq!(bits.may_have(Pfn::new(first), order), is_in);
+            }
+        }
+        // A word is just not too long.
+        assert!(bits.may_have(Pfn::new(64), 6));
+        assert!(!bits.may_have(Pfn::new(128), 6));
+        for first in [0, 128] {
+            assert!(bits.may_have(Pfn::new(first), 7));
+        }
+        Ok(())
+    }
+
+    /// Frames without a bit are never unused.
+    #[test]
+    fn there_may_be_frames_beyond() -> Result {
+        let bits = Bits::new(128)?;
+        let beyond = run(120, 64)?;
+
+        calls_for(120..128, |each| bits.set(beyond, each));
+        assert!(!bits.may_have(Pfn::new(128), 6));
+        assert_eq!(ones(&Bits::new(0)?, beyond), 0);
+        Ok(())
+    }
 }
