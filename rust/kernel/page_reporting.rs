@@ -45,6 +45,10 @@ pub trait Operations {
     /// `page_reporting.page_reporting_order`.
     const ORDER: u32;
 
+    /// In how many passes, two seconds apart, all blocks of one order are reported. Few if a report
+    /// takes little time.
+    const PASSES: u32;
+
     /// Takes note of a block that is free.
     ///
     /// The block is not reported again before some of it has been allocated, or it has become a
@@ -93,6 +97,7 @@ impl<T: Operations> Registration<T> {
             Opaque::new(bindings::page_reporting_dev_info {
                 report: Some(Self::report),
                 order: T::ORDER,
+                passes: T::PASSES,
                 ..pin_init::zeroed()
             }),
             GFP_KERNEL,
