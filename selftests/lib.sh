@@ -147,6 +147,10 @@ require_module() {
 	rmmod cmm
 }
 
+require_states() {
+	[ -e "$DEBUGFS/page_hint/states" ] || skip_all "there are no page states here"
+}
+
 # For a case of what only the Rust driver does.
 beyond_c() {
 	[ -z "$CMM_MODULE" ] || skip "not so in the C driver: $*"
@@ -232,6 +236,26 @@ diagnoses() {
 		for (i = 3; i <= NF && $i ~ /^[0-9]+$/; i++)
 			n += $i
 	} END { print n + 0 }' "$DEBUGFS/diag_stat"
+}
+
+# The table of page states, or one number of it: of a row, all or those of a column.
+states_table() {
+	cat "$DEBUGFS/page_hint/states"
+}
+
+states() {
+	states_table | awk -v row="$1" -v column="${2:-tot}" '
+		NR == 1 { for (i = 1; i <= NF; i++) if ($i == column) at = i + 1 }
+		$1 == row && NR > 1 { print $at }'
+}
+
+# Memory that the hypervisor takes for unused, in KiB.
+unused() {
+	echo $(($(states U) * PAGE_KIB))
+}
+
+most_are_unused() {
+	[ "$(unused)" -ge $(($(free) * 95 / 100)) ]
 }
 
 # From here on `log_since_mark` shows what the kernel says.

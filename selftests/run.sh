@@ -13,7 +13,7 @@
 # The status is 0 if none failed. CMM_MODULE is as in lib.sh.
 
 cd "$(dirname "$0")" || exit 1
-[ $# -gt 0 ] || set -- cmm_*.sh cp_*.sh
+[ $# -gt 0 ] || set -- cmm_*.sh cp_*.sh page_hint_*.sh
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 limit=$(sed -n 's/^timeout=//p' settings 2>/dev/null)
