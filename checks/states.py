@@ -26,7 +26,7 @@ INSTRUCTIONS = dict(llgc=16, stc=17, mvc_to=18, mvc_from=19, clc=20, mvcl=21, mv
 REAL, DAT, PROBLEM = 0x0000000180000000, 0x0400000180000000, 0x0001000180000000
 WAIT = 0x0302000180000000
 
-ADDRESSING, SPECIFICATION, PRIVILEGED, BLOCK_VOLATILITY = 5, 6, 2, 0x1a
+OPERATION, PRIVILEGED, ADDRESSING, SPECIFICATION, BLOCK_VOLATILITY = 1, 2, 5, 6, 0x1a
 GET, STABLE, UNUSED, VOLATILE, POTENTIALLY, RESIDENT, IF_NOT_DISCARDED, NO_DAT = range(8)
 
 # Where the checks have their pages: behind the program.
@@ -374,6 +374,31 @@ class Options(SystemCheck):
             with self.subTest(device), self.assertRaises(GuestDied) as died, Bare(self.cp, device=device):
                 pass
             self.assertIn(why, str(died.exception))
+
+
+class Assist(SystemCheck):
+    """SET MEMASSIST."""
+
+    def test_without_it_there_is_no_essa(self):
+        """What the guest found when it was started it keeps until a reset; what it did not find it gets at once."""
+        with ControlProgram() as cp, Bare(cp) as guest:
+            def status():
+                return cp.ctl("query", "memassist", "bare").splitlines()[-1].split(maxsplit=1)[1]
+            self.assertEqual(status(), "ON       INACTIVE")
+            guest.essa(VOLATILE, PAGES)
+            self.assertEqual(status(), "ON       ACTIVE,SIMULATED")
+            cp.ctl("set", "memassist", "off", "for", "bare")
+            self.assertEqual(status(), "ON       ACTIVE,PENDING OFF,SIMULATED")
+            self.assertEqual(guest.essa(GET, PAGES), 0x0c)
+            times = guest.words(MAILBOX + 96)[0]
+            guest.qmp("system_reset")
+            guest.started(times)
+            self.assertEqual(status(), "OFF      INACTIVE")
+            for code in range(16):
+                self.assertEqual(guest.execute(code, PAGES).code, OPERATION)
+            cp.ctl("set", "memassist", "on", "for", "bare")
+            self.eventually(lambda: not guest.execute(GET, PAGES).code, "ESSA is back")
+            self.assertEqual(guest.essa(GET, PAGES), 3)
 
 
 class Oracle(SystemCheck):

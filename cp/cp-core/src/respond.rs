@@ -32,6 +32,8 @@ pub trait SystemView {
     fn users(&self) -> Vec<UserId>;
     /// A user who is logged on.
     fn user(&self, id: UserId) -> Option<UserView>;
+    /// Whether ESSA is set for all users.
+    fn mem_assist(&self) -> bool;
     /// The machine that all run on.
     fn host(&self) -> HostView;
 }
@@ -47,8 +49,21 @@ pub struct UserView {
     pub log_on_time: OffsetDateTime,
     /// What it has set.
     pub settings: Settings,
+    /// Whether it has ESSA.
+    pub mem_assist: MemAssist,
     /// What it uses.
     pub usage: Usage,
+}
+
+/// Whether a virtual machine has ESSA.
+#[derive(Clone, Copy, Debug)]
+pub struct MemAssist {
+    /// It is set for this user.
+    pub set: bool,
+    /// It has; what is set to off stays so until a reset.
+    pub in_effect: bool,
+    /// It has issued some since the last reset.
+    pub active: bool,
 }
 
 /// What a virtual machine uses.
@@ -108,7 +123,7 @@ pub fn query(query: Query, caller: Caller, view: &dyn SystemView) -> Lines {
             )]
         }
         Query::Frames => frames(&view.host()),
-        Query::MemAssist => mem_assist(caller, view),
+        Query::MemAssist(whose) => mem_assist(whose, caller, view)?,
         Query::Time => connect_time(view.now(), &myself("CQU")?),
     })
 }
@@ -227,24 +242,49 @@ fn frames(host: &HostView) -> Vec<String> {
     ]
 }
 
-fn mem_assist(caller: Caller, view: &dyn SystemView) -> Vec<String> {
-    let users = match caller.authority {
-        Authority::Operator => view.users(),
-        Authority::General => vec![caller.user],
+fn mem_assist(whose: Option<Target>, caller: Caller, view: &dyn SystemView) -> Lines {
+    let users = match (
+        whose.map(|target| target.resolve(caller.user)),
+        caller.authority,
+    ) {
+        (None, Authority::Operator) => view.users(),
+        (Some(user), authority) if authority == Authority::Operator || user == caller.user => {
+            logged_on(view, user, "CQU")?;
+            vec![user]
+        }
+        (Some(user), _) => {
+            return Err(CommandError::InvalidOption {
+                module: "CQU",
+                option: user.to_string(),
+            });
+        }
+        (None, Authority::General) => vec![caller.user],
     };
+    let for_all = view.mem_assist();
     let mut lines = vec![
-        "ALL USERS SET - ON".into(),
+        format!("ALL USERS SET - {}", if for_all { "ON" } else { "OFF" }),
         "USER      SETTING  STATUS".into(),
     ];
     lines.extend(users.into_iter().filter_map(|id| {
-        let status = if view.user(id)?.usage.essa_calls > 0 {
-            "ACTIVE,SIMULATED"
-        } else {
-            "INACTIVE"
+        let MemAssist {
+            set,
+            in_effect,
+            active,
+        } = view.user(id)?.mem_assist;
+        let setting = match (set || in_effect, set && !for_all) {
+            (false, _) => "OFF",
+            (true, false) => "ON",
+            (true, true) => "(ON)",
         };
-        Some(format!("{id:8}  ON       {status}"))
+        let status = match (active, in_effect && !(set && for_all)) {
+            (false, false) => "INACTIVE",
+            (false, true) => "INACTIVE,PENDING OFF",
+            (true, false) => "ACTIVE,SIMULATED",
+            (true, true) => "ACTIVE,PENDING OFF,SIMULATED",
+        };
+        Some(format!("{id:8}  {setting:<7}  {status}"))
     }));
-    lines
+    Ok(lines)
 }
 
 fn connect_time(now: OffsetDateTime, user: &UserView) -> Vec<String> {
@@ -421,12 +461,20 @@ mod tests {
                     smsg: Reception::Iucv,
                     ..Settings::default()
                 },
+                mem_assist: MemAssist {
+                    set: true,
+                    in_effect: true,
+                    active: false,
+                },
                 usage: Usage {
                     resident_pages: 1234,
                     cpu_time: Duration::from_millis(61_230),
                     essa_calls: 0,
                 },
             })
+        }
+        fn mem_assist(&self) -> bool {
+            true
         }
         fn host(&self) -> HostView {
             HostView {
@@ -497,7 +545,10 @@ mod tests {
         assert!(ask(Query::Set).join("\n").contains("SMSG IUCV,"));
         assert_eq!(ask(Query::VirtualStorage), ["STORAGE = 512M"]);
         assert_eq!(ask(Query::VirtualCpus).len(), 2);
-        assert_eq!(ask(Query::MemAssist)[2..], ["LINUX01   ON       INACTIVE"]);
+        assert_eq!(
+            ask(Query::MemAssist(None))[2..],
+            ["LINUX01   ON       INACTIVE"]
+        );
         assert!(ask(Query::Frames)[1].contains("Usable=524288"));
         assert!(ask(Query::Storage)[0].starts_with("STORAGE = 2G "));
     }

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cp_core::diag::ProgramInterruption;
@@ -42,6 +43,8 @@ pub struct Pages {
     /// The file of the storage, which knows what is resident; without it, all is.
     storage: Option<OwnedFd>,
     options: Options,
+    /// Whether there is an ESSA at all.
+    assist: AtomicBool,
     wanted: Mutex<VecDeque<Wanted>>,
 }
 
@@ -73,6 +76,7 @@ impl Pages {
             states: PageStates::with_table(states),
             storage,
             options,
+            assist: AtomicBool::new(true),
             wanted: Mutex::default(),
         })
     }
@@ -87,6 +91,9 @@ impl Pages {
         address: u64,
         code: u32,
     ) -> Result<(Operation, u64), ProgramInterruption> {
+        if !self.assist.load(Ordering::Relaxed) {
+            return Err(ProgramInterruption::Operation);
+        }
         let operation = Operation::decode(code, self.options.no_dat)?;
         let mut before = self.states.execute(address, operation)?;
         match operation {
@@ -95,6 +102,11 @@ impl Pages {
             _ => {}
         }
         Ok((operation, before.byte().into()))
+    }
+
+    /// Whether ESSA is executed, or an operation exception.
+    pub fn set_assist(&self, on: bool) {
+        self.assist.store(on, Ordering::Relaxed);
     }
 
     /// Whether a CPU may access the page at an absolute address. Neither blocks nor locks.

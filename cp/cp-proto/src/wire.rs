@@ -288,6 +288,11 @@ pub enum Event {
         /// Of the [`Event::Interrupt`].
         id: u64,
     },
+    /// The guest has ESSA from now on, or has it no longer.
+    MemAssist {
+        /// Whether it has.
+        on: bool,
+    },
     /// The host wants pages. Answered by [`Report::Taken`].
     Take {
         /// Names it in the report.

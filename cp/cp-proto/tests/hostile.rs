@@ -2,9 +2,11 @@
 
 //! Whatever bytes arrive, decoding ends in a message or an error, and a message survives the way there and back.
 
+use cp_core::UserId;
+use cp_core::page_state::Usage;
 use cp_proto::{
-    Event, Hello, MAX_MESSAGE, Plist, Reply, Request, Response, Role, Session, Welcome, decode,
-    encode,
+    Event, Hello, MAX_MESSAGE, Plist, Reply, Report, Request, Response, Role, Selection, Session,
+    Welcome, decode, encode,
 };
 use proptest::prelude::*;
 
@@ -39,8 +41,23 @@ fn requests() -> impl Strategy<Value = Request> {
         texts().prop_map(|text| Request::Command { text }),
         (any::<u64>(), plists()).prop_map(|(function, plist)| Request::Iucv { function, plist }),
         Just(Request::Accounting { user_id: None }),
+        selections().prop_map(|selection| Request::Take {
+            user_id: UserId::new("LINUX01").unwrap(),
+            selection
+        }),
         Just(Request::Reset),
     ]
+}
+
+fn selections() -> impl Strategy<Value = Selection> {
+    any::<(u64, bool, u16, Option<u64>)>().prop_map(|(pages, volatile, volatile_share, random)| {
+        Selection {
+            pages,
+            only: volatile.then_some(Usage::Volatile),
+            volatile_share,
+            random,
+        }
+    })
 }
 
 fn events() -> impl Strategy<Value = Event> {
@@ -49,6 +66,8 @@ fn events() -> impl Strategy<Value = Event> {
         any::<u64>().prop_map(|id| Event::Retract { id }),
         texts().prop_map(|text| Event::Console { text }),
         texts().prop_map(|reason| Event::Logoff { reason }),
+        any::<bool>().prop_map(|on| Event::MemAssist { on }),
+        (any::<u64>(), selections()).prop_map(|(id, selection)| Event::Take { id, selection }),
     ]
 }
 
@@ -60,6 +79,7 @@ proptest! {
         let _ = decode::<Request>(&bytes);
         let _ = decode::<Reply>(&bytes);
         let _ = decode::<Event>(&bytes);
+        let _ = decode::<Report>(&bytes);
     }
 
     #[test]

@@ -101,6 +101,16 @@ fn responses_and_statuses() {
         "cpctl: cpd refuses: LINUX01 is not logged on\n"
     );
     assert_eq!(run(&["counters", "LINUX01"]).0, Some(126));
+    assert_eq!(
+        run(&["reclaim", "LINUX01", "64M"]).2,
+        "cpctl: cpd refuses: LINUX01 is not logged on\n"
+    );
+    assert_eq!(run(&["states", "LINUX01"]).0, Some(126));
+    let (status, out, err) = run(&["reclaim", "LINUX01", "63"]);
+    assert_eq!((status, out.as_str()), (Some(126), ""));
+    assert!(err.contains("such as 64M"), "{err}");
+    let (status, out, _) = run(&["torment", "--help"]);
+    assert!(status == Some(0) && out.contains("--share"), "{out}");
     assert_eq!(run(&["--as", "linux01", "q", "userid"]).0, Some(126));
     assert_eq!(run(&[]).0, Some(126));
     assert_eq!(run(&["--help"]).0, Some(0));

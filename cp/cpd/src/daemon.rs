@@ -428,6 +428,9 @@ impl Core {
                     Effect::Console { user, text } => {
                         tell(&self.guests, &mut leaving, user, Event::Console { text })
                     }
+                    Effect::MemAssist { user, on } => {
+                        tell(&self.guests, &mut leaving, user, Event::MemAssist { on });
+                    }
                     Effect::LogOff { user, reason } => {
                         leaving.insert(user, reason);
                     }
@@ -451,7 +454,11 @@ impl Core {
     }
 
     fn reset(&mut self, user: UserId) {
-        self.system.reset(user);
+        let essa_calls = self
+            .guests
+            .get(&user)
+            .map_or(0, |guest| guest.resources.usage().essa_calls);
+        self.system.reset(user, essa_calls);
         self.iucv.reset(&user);
     }
 

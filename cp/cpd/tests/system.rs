@@ -11,11 +11,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cp_core::page_state::{Content, Usage};
 use cp_core::{UserId, ebcdic};
 use cp_proto::counters::COUNTERS_BYTES;
 use cp_proto::{
     Connection, CpuConnection, Event, GuestConnection, Hello, Iucv, Plist, ProtoError, Reply,
-    Request, Role, Session, Socket, Welcome,
+    Report, Request, Role, Selection, Session, Socket, Taken, Welcome,
 };
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 use rustix::io::{pread, pwrite};
@@ -81,6 +82,7 @@ fn system() -> (TempDir, Cpd) {
 #[derive(Debug)]
 struct Guest {
     ram: OwnedFd,
+    states: OwnedFd,
     connection: GuestConnection,
     path: PathBuf,
 }
@@ -105,6 +107,7 @@ impl Guest {
         )?;
         Ok(Self {
             ram,
+            states,
             connection,
             path: cpd.path.clone(),
         })
@@ -246,6 +249,115 @@ fn commands_have_their_codes() {
         Err(ProtoError::Refused(_))
     ));
     assert_eq!(cpu.command("QUERY CPLEVEL").unwrap().lines.len(), 3);
+}
+
+#[test]
+fn states_are_those_of_the_guest_with_what_the_host_knows() {
+    let (_directory, cpd) = system();
+    let guest = Guest::log_on(&cpd, "LINUX01");
+    // Stable, resident; stable and no-DAT; unused, resident; discarded; volatile; preserved.
+    pwrite(&guest.states, &[0x00, 0x20, 0x04, 0x0f, 0x0c, 0x02], 0).unwrap();
+    for page in [0, 2, 4] {
+        pwrite(&guest.ram, b"x", page * 4096).unwrap();
+    }
+    let user_id = UserId::new("LINUX01").unwrap();
+    let request = Request::States { user_id };
+    let Reply::States(table) = cpd.operator().call(&request).unwrap() else {
+        panic!("no states")
+    };
+    assert_eq!(table.total(), STORAGE / 4096);
+    for (usage, content, pages) in [
+        (Usage::Stable, Content::Resident, 1),
+        (Usage::Stable, Content::Preserved, 1),
+        (Usage::Stable, Content::Zero, STORAGE / 4096 - 5),
+        (Usage::Unused, Content::Resident, 1),
+        (Usage::Volatile, Content::Resident, 1),
+        (Usage::Volatile, Content::Zero, 1),
+        (Usage::PotentiallyVolatile, Content::Resident, 0),
+    ] {
+        assert_eq!(table[(usage, content)], pages, "{usage:?} {content:?}");
+    }
+    assert!(matches!(
+        guest.cpu(0).call(&request).unwrap(),
+        Reply::Failed { .. }
+    ));
+    // A table that is too short is no reason to fail.
+    ftruncate(&guest.states, 0).unwrap();
+    assert!(matches!(
+        cpd.operator().call(&request).unwrap(),
+        Reply::States(table) if table.total() == 0
+    ));
+    drop(guest);
+    wait_for(&mut cpd.operator(), "query linux01", 45);
+    assert!(matches!(
+        cpd.operator().call(&request).unwrap(),
+        Reply::Failed { reason } if reason == "LINUX01 is not logged on"
+    ));
+}
+
+/// Who takes pages waits until the guest has given them up; nobody else does.
+#[test]
+fn taking_pages_waits_for_the_guest_only() {
+    let (_directory, cpd) = system();
+    let guest = Guest::log_on(&cpd, "LINUX01");
+    let user_id = UserId::new("LINUX01").unwrap();
+    let selection = Selection {
+        pages: 16,
+        only: Some(Usage::Volatile),
+        volatile_share: Selection::ALL,
+        random: None,
+    };
+    pwrite(&guest.ram, &[1; 8192], 0).unwrap();
+    thread::scope(|scope| {
+        let take = || scope.spawn(|| cpd.operator().take(user_id, selection).unwrap());
+        let taker = take();
+        let Event::Take { id, selection: got } = guest.connection.event().unwrap() else {
+            panic!("the guest is not told")
+        };
+        assert_eq!(got, selection);
+        // It takes its time, and everything else goes on.
+        assert_eq!(cpd.operator().command("query names").unwrap().rc, 0);
+        assert!(!taker.is_finished());
+        let taken = Taken {
+            unused: 0,
+            volatile: 1,
+        };
+        fallocate(
+            &guest.ram,
+            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+            0,
+            4096,
+        )
+        .unwrap();
+        // What nobody asked for is of no interest.
+        let report = |id| {
+            guest
+                .connection
+                .report(&Report::Taken { id, taken })
+                .unwrap()
+        };
+        report(id + 1);
+        report(id);
+        report(id);
+        assert_eq!(
+            taker.join().unwrap(),
+            Reply::Taken {
+                taken,
+                before: 2,
+                after: 1
+            }
+        );
+        let taker = take();
+        assert!(matches!(guest.connection.event(), Ok(Event::Take { .. })));
+        guest.connection.shut_down();
+        assert!(matches!(taker.join().unwrap(), Reply::Failed { .. }));
+    });
+    let request = Request::Take { user_id, selection };
+    let other = Guest::log_on(&cpd, "LINUX02");
+    assert!(matches!(
+        other.cpu(0).call(&request).unwrap(),
+        Reply::Failed { .. }
+    ));
 }
 
 #[test]

@@ -88,8 +88,8 @@ pub enum Query {
     Storage,
     /// `FRames`
     Frames,
-    /// `MEMASSIST`
-    MemAssist,
+    /// `MEMAssist [FOR] [* | [USER] userid]`: of whom; without an operand, all that the caller may see
+    MemAssist(Option<Target>),
     /// `Time`
     Time,
 }
@@ -125,6 +125,13 @@ pub enum Set {
     Smsg(Reception),
     /// `MSG ON|OFF|IUCV`
     Msg(Reception),
+    /// `MEMAssist ON|OFF [FOR] [* | [USER] userid | ALL]`: whether ESSA exists
+    MemAssist {
+        /// `ON`
+        on: bool,
+        /// For whom; `None` is `ALL`.
+        whose: Option<Target>,
+    },
 }
 
 /// The commands that send a message.

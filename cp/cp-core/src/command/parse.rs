@@ -65,7 +65,7 @@ const QUERIES: &[(&str, Query)] = &[
     ("TERMinal", Query::Terminal),
     ("STORage", Query::Storage),
     ("FRames", Query::Frames),
-    ("MEMASSIST", Query::MemAssist),
+    ("MEMAssist", Query::MemAssist(None)),
     ("Time", Query::Time),
 ];
 
@@ -86,7 +86,10 @@ const SWITCHES: &[(&str, bool)] = &[("ON", true), ("OFF", false)];
 fn query(mut operands: Operands<'_>) -> Result<Query, CommandError> {
     let word = operands.required()?;
     let query = if let Some(query) = choose(&word, QUERIES) {
-        query
+        match query {
+            Query::MemAssist(_) => Query::MemAssist(operands.whose()?),
+            query => query,
+        }
     } else if choose(&word, &[("Virtual", ())]).is_some() {
         operands.keyword(VIRTUALS)?
     } else {
@@ -99,12 +102,19 @@ fn query(mut operands: Operands<'_>) -> Result<Query, CommandError> {
 
 fn set(mut operands: Operands<'_>) -> Result<Set, CommandError> {
     let word = operands.required()?;
-    let make: fn(Reception) -> Set = match choose(&word, &[("SMsg", 0), ("MSG", 1)]) {
-        Some(0) => Set::Smsg,
-        Some(_) => Set::Msg,
+    let set = match choose(&word, &[("SMsg", 0), ("MSG", 1), ("MEMAssist", 2)]) {
+        Some(0) => Set::Smsg(operands.keyword(RECEPTIONS)?),
+        Some(1) => Set::Msg(operands.keyword(RECEPTIONS)?),
+        Some(_) => Set::MemAssist {
+            on: operands.keyword(SWITCHES)?,
+            whose: match operands.whose()? {
+                None => Some(Target::Myself),
+                Some(Target::User(id)) if id.to_string() == "ALL" => None,
+                target => target,
+            },
+        },
         None => return Err(operands.invalid_option(word)),
     };
-    let set = make(operands.keyword(RECEPTIONS)?);
     operands.end()?;
     Ok(set)
 }
@@ -243,6 +253,23 @@ impl<'a> Operands<'a> {
         }
     }
 
+    /// A user after `FOR` and `USER`, which need not be said; nothing must follow nothing.
+    fn whose(&mut self) -> Result<Option<Target>, CommandError> {
+        let mut said = false;
+        for keyword in ["FOR", "USER"] {
+            let before = self.words.0;
+            if self.words.next().as_deref() == Some(keyword) {
+                said = true;
+            } else {
+                self.words.0 = before;
+            }
+        }
+        match self.target()? {
+            None if said => Err(self.missing()),
+            target => Ok(target),
+        }
+    }
+
     /// The text that follows the operands, in the case in which it was written.
     fn rest(&mut self) -> Result<String, CommandError> {
         let text = self.words.0.trim_matches(' ');
@@ -305,6 +332,30 @@ mod tests {
             ("SET SMSG OFF", Command::Set(Set::Smsg(Reception::Off))),
         ] {
             assert_eq!(parse(line), Ok(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn whose_assist() {
+        let set = |on, whose| Ok(Command::Set(Set::MemAssist { on, whose }));
+        let linux01 = Target::User(id("LINUX01"));
+        for (line, command) in [
+            ("SET MEMASSIST ON", set(true, Some(Target::Myself))),
+            ("set mema off *", set(false, Some(Target::Myself))),
+            ("SET MEMASSIST OFF ALL", set(false, None)),
+            ("SET MEMASSIST OFF FOR ALL", set(false, None)),
+            ("SET MEMASSIST OFF FOR LINUX01", set(false, Some(linux01))),
+            (
+                "SET MEMASSIST ON FOR USER LINUX01",
+                set(true, Some(linux01)),
+            ),
+            ("Q MEMASSIST", Ok(Command::Query(Query::MemAssist(None)))),
+            (
+                "Q MEMASSIST FOR USER LINUX01",
+                Ok(Command::Query(Query::MemAssist(Some(linux01)))),
+            ),
+        ] {
+            assert_eq!(parse(line), command, "{line}");
         }
     }
 
@@ -426,6 +477,13 @@ mod tests {
             ("SET SMSG", 26),
             ("SET SMSG MAYBE", 3),
             ("SET SMSG ON NOW", 3),
+            ("SET MEMASSIST", 26),
+            ("SET MEMASSIST MAYBE", 3),
+            ("SET MEMASSIST ON FOR", 26),
+            ("SET MEMASSIST ON FOR LINUX01 LINUX02", 3),
+            ("SET MEMASSIST ON LINUX0001", 20),
+            ("QUERY MEMASSIST USER", 26),
+            ("QUERY MEMASSIST LINUX01 LINUX02", 3),
             ("SET CLOCK", 3),
             ("SMSG", 20),
             ("SMSG LINUX0001 X", 20),

@@ -3,7 +3,7 @@
 //! Carrying out commands.
 
 use super::{
-    Authority, Caller, Effect, Host, MessageClass, MessageService, NotTaken, Settings, System,
+    Authority, Caller, Effect, Host, MessageClass, MessageService, NotTaken, Settings, System, User,
 };
 use crate::command::{self, Command, CommandError, MessageKind, Reception, Set, Terminal};
 use crate::respond;
@@ -55,12 +55,21 @@ impl System {
             Command::Indicate(indicate) => {
                 return respond::indicate(indicate, caller, &self.view(host));
             }
-            Command::Set(set) => {
-                let settings = self.settings(caller.user, "CFS")?;
-                match set {
-                    Set::Msg(reception) => settings.msg = reception,
-                    Set::Smsg(reception) => settings.smsg = reception,
+            Command::Set(Set::Msg(reception)) => {
+                self.settings(caller.user, "CFS")?.msg = reception;
+            }
+            Command::Set(Set::Smsg(reception)) => {
+                self.settings(caller.user, "CFS")?.smsg = reception;
+            }
+            Command::Set(Set::MemAssist { on, whose }) => {
+                let whose = whose.map(|target| target.resolve(caller.user));
+                if whose != Some(caller.user) && caller.authority == Authority::General {
+                    return Err(CommandError::InvalidOption {
+                        module: "CFS",
+                        option: whose.map_or("ALL".into(), |user| user.to_string()),
+                    });
                 }
+                self.set_mem_assist(on, whose)?;
             }
             Command::Terminal(terminal) => {
                 let settings = self.settings(caller.user, "TRM")?;
@@ -151,10 +160,17 @@ impl System {
         user: UserId,
         module: &'static str,
     ) -> Result<&mut Settings, CommandError> {
-        match self.users.get_mut(&user) {
-            Some(user) => Ok(&mut user.settings),
-            None => Err(CommandError::NotLoggedOn { module, user }),
-        }
+        self.user(user, module).map(|user| &mut user.settings)
+    }
+
+    pub(super) fn user(
+        &mut self,
+        user: UserId,
+        module: &'static str,
+    ) -> Result<&mut User, CommandError> {
+        self.users
+            .get_mut(&user)
+            .ok_or(CommandError::NotLoggedOn { module, user })
     }
 }
 
@@ -178,6 +194,7 @@ mod tests {
         fn usage(&self, _: UserId) -> Usage {
             Usage {
                 resident_pages: 77,
+                essa_calls: 5,
                 ..Usage::default()
             }
         }
@@ -351,9 +368,60 @@ mod tests {
         let mut f = Fixture::new();
         f.as_user("LINUX01", "SET SMSG IUCV\nTERM AUTOCR OFF");
         assert!(f.as_user("LINUX01", "Q TERM").1.contains("AUTOCR OFF"));
-        f.system.reset(id("LINUX01"));
+        f.system.reset(id("LINUX01"), 0);
         assert!(f.as_user("LINUX01", "Q TERM").1.contains("AUTOCR ON"));
         assert!(f.as_user("LINUX01", "Q SET").1.contains("SMSG OFF"));
+    }
+
+    #[test]
+    fn essa_ends_with_a_reset_and_begins_at_once() {
+        let mut f = Fixture::new();
+        let state = |f: &mut Fixture| {
+            let (_, text) = f.as_user("LINUX01", "Q MEMASSIST");
+            let mut lines = text.lines();
+            (
+                lines.next().unwrap().to_owned(),
+                lines.nth(1).unwrap()[10..].to_owned(),
+            )
+        };
+        let pair = |all: &str, one: &str| (format!("ALL USERS SET - {all}"), one.to_owned());
+        let effect = |on| Effect::MemAssist {
+            user: id("LINUX01"),
+            on,
+        };
+        let effects = |f: &mut Fixture| f.system.take_effects().collect::<Vec<_>>();
+        assert_eq!(state(&mut f), pair("ON", "ON       ACTIVE,SIMULATED"));
+        assert_eq!(
+            f.as_user("LINUX01", "SET MEMASSIST OFF"),
+            (0, String::new())
+        );
+        assert_eq!(
+            state(&mut f),
+            pair("ON", "ON       ACTIVE,PENDING OFF,SIMULATED")
+        );
+        assert_eq!(effects(&mut f), []);
+        f.system.reset(id("LINUX01"), 5);
+        assert_eq!(effects(&mut f), [effect(false)]);
+        assert_eq!(state(&mut f), pair("ON", "OFF      INACTIVE"));
+        assert_eq!(f.as_operator("SET MEMASSIST ON FOR LINUX01").0, 0);
+        assert_eq!(effects(&mut f), [effect(true)]);
+        assert_eq!(state(&mut f), pair("ON", "ON       INACTIVE"));
+        // For all: both are pending, one is reset, and both have it again.
+        assert_eq!(f.as_operator("SET MEMASSIST OFF ALL").0, 0);
+        assert_eq!(state(&mut f), pair("OFF", "(ON)     INACTIVE,PENDING OFF"));
+        f.system.reset(id("LINUX01"), 5);
+        assert_eq!(state(&mut f), pair("OFF", "(ON)     INACTIVE"));
+        assert_eq!(f.as_operator("SET MEMASSIST ON ALL").0, 0);
+        assert_eq!(effects(&mut f), [effect(false), effect(true)]);
+        // Nobody sets, or sees, what is another one's.
+        let refused = (3, "HCPCFS003E Invalid option - LINUX02".to_owned());
+        assert_eq!(f.as_user("LINUX01", "SET MEMASSIST OFF LINUX02"), refused);
+        assert_eq!(f.as_user("LINUX01", "SET MEMASSIST OFF ALL").0, 3);
+        assert_eq!(f.as_user("LINUX01", "Q MEMASSIST LINUX02").0, 3);
+        assert_eq!(f.as_operator("SET MEMASSIST OFF LINUX03").0, 45);
+        assert_eq!(f.as_operator("Q MEMASSIST LINUX03").0, 45);
+        assert_eq!(f.as_operator("Q MEMASSIST").1.lines().count(), 4);
+        assert_eq!(f.as_operator("Q MEMASSIST LINUX02").1.lines().count(), 3);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use thiserror::Error;
 use time::OffsetDateTime;
 
-use crate::command::{ConMode, Reception};
+use crate::command::{CommandError, ConMode, Reception};
 use crate::respond::{HostView, PAGE_BYTES, SystemView, Usage, UserView};
 use crate::user_id::{UserId, UserIdError};
 
@@ -91,6 +91,19 @@ struct User {
     cpus: u32,
     log_on_time: OffsetDateTime,
     settings: Settings,
+    mem_assist: MemAssist,
+}
+
+/// Whether a virtual machine has ESSA. Unlike [`Settings`] it outlives a reset.
+#[derive(Clone, Copy, Debug)]
+struct MemAssist {
+    /// `SET MEMASSIST` for this user.
+    set: bool,
+    /// What the virtual machine finds: what was set to `OFF` stays as it is until a reset, since nobody could take
+    /// back what an operating system has found at its start.
+    in_effect: bool,
+    /// ESSA instructions before the last reset.
+    essa_calls: u64,
 }
 
 /// Why a virtual machine cannot log on.
@@ -129,6 +142,13 @@ pub enum Effect {
         /// Why.
         reason: String,
     },
+    /// A user has ESSA from now on, or has it no longer.
+    MemAssist {
+        /// Who.
+        user: UserId,
+        /// Whether it has.
+        on: bool,
+    },
 }
 
 /// A system: the virtual machines that are logged on.
@@ -137,6 +157,8 @@ pub struct System {
     name: String,
     ipl_time: OffsetDateTime,
     users: BTreeMap<UserId, User>,
+    /// `SET MEMASSIST` for all.
+    mem_assist: bool,
     effects: VecDeque<Effect>,
 }
 
@@ -148,6 +170,7 @@ impl System {
             name: name.to_string(),
             ipl_time,
             users: BTreeMap::new(),
+            mem_assist: true,
             effects: VecDeque::new(),
         }
     }
@@ -183,6 +206,11 @@ impl System {
                 cpus,
                 log_on_time: now,
                 settings: Settings::default(),
+                mem_assist: MemAssist {
+                    set: true,
+                    in_effect: true,
+                    essa_calls: 0,
+                },
             },
         );
         Ok(id)
@@ -193,11 +221,35 @@ impl System {
         self.users.remove(&user);
     }
 
-    /// The virtual machine was reset: its settings are those after logon.
-    pub fn reset(&mut self, user: UserId) {
-        if let Some(user) = self.users.get_mut(&user) {
+    /// The virtual machine was reset, having issued that many ESSA instructions: its settings are those after logon,
+    /// and it has ESSA if that is set.
+    pub fn reset(&mut self, id: UserId, essa_calls: u64) {
+        if let Some(user) = self.users.get_mut(&id) {
             user.settings = Settings::default();
+            user.mem_assist.essa_calls = essa_calls;
+            if user.mem_assist.in_effect && !(user.mem_assist.set && self.mem_assist) {
+                user.mem_assist.in_effect = false;
+                self.effects.push_back(Effect::MemAssist {
+                    user: id,
+                    on: false,
+                });
+            }
         }
+    }
+
+    /// Sets it for one user or for all. On is in effect at once.
+    fn set_mem_assist(&mut self, on: bool, user: Option<UserId>) -> Result<(), CommandError> {
+        match user {
+            None => self.mem_assist = on,
+            Some(user) => self.user(user, "CFS")?.mem_assist.set = on,
+        }
+        for (&user, User { mem_assist, .. }) in &mut self.users {
+            if self.mem_assist && mem_assist.set && !mem_assist.in_effect {
+                mem_assist.in_effect = true;
+                self.effects.push_back(Effect::MemAssist { user, on: true });
+            }
+        }
+        Ok(())
     }
 
     /// Whether a user is logged on.
@@ -252,13 +304,23 @@ impl SystemView for View<'_> {
 
     fn user(&self, id: UserId) -> Option<UserView> {
         let user = self.system.users.get(&id)?;
+        let usage = self.host.usage(id);
         Some(UserView {
             storage_bytes: user.storage_bytes,
             cpus: user.cpus,
             log_on_time: user.log_on_time,
             settings: user.settings,
-            usage: self.host.usage(id),
+            mem_assist: crate::respond::MemAssist {
+                set: user.mem_assist.set,
+                in_effect: user.mem_assist.in_effect,
+                active: usage.essa_calls > user.mem_assist.essa_calls,
+            },
+            usage,
         })
+    }
+
+    fn mem_assist(&self) -> bool {
+        self.system.mem_assist
     }
 
     fn host(&self) -> HostView {

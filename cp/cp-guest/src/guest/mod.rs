@@ -97,6 +97,7 @@ impl<H: Host> Receiver for Shared<H> {
                     self.counters.add(Counter::IucvInterruptsRetracted, 1);
                 }
             }
+            Event::MemAssist { on } => self.pages.set_assist(on),
             Event::Take { id, selection } => {
                 self.pages.want(id, &selection);
                 self.host.exclusive();

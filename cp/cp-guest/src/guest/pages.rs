@@ -320,6 +320,17 @@ mod tests {
     }
 
     #[test]
+    fn without_the_assist_there_is_no_essa() {
+        let machine = Machine::zvm();
+        machine.shared.event(Event::MemAssist { on: false });
+        for code in [0, 7, 15] {
+            assert_eq!(machine.guest.essa(0x5000, code), Err(Exception::Program(1)));
+        }
+        machine.shared.event(Event::MemAssist { on: true });
+        assert_eq!(machine.guest.essa(0x5000, 0), Ok(0));
+    }
+
+    #[test]
     fn no_dat_needs_its_facility() {
         let no_dat = Options {
             no_dat: true,
