@@ -22,15 +22,25 @@ die() {
 	exit 1
 }
 
+# One at a time works on what has this lock: a second one waits until the first has
+# ended, with all that it started.
+alone() {
+	exec 9>"$1"
+	flock -n 9 || { echo "coopmem: waiting for another run to end ($1)"; flock 9; }
+}
+
 # One line for each piece of long work: what it is, how long it takes, where its
 # log is. On a terminal the elapsed time runs; elsewhere a line a minute tells.
+# It is a process group, which ends with us.
 stage() {
 	local title=$1 log=$LOGS/$2.log start=$SECONDS status=0 pid shown=0
 	shift 2
+	set -m
 	"$@" >"$log" 2>&1 </dev/null &
 	pid=$!
+	set +m
 	# shellcheck disable=SC2064
-	trap "kill $pid 2>/dev/null; exit 130" INT TERM
+	trap "kill -- -$pid 2>/dev/null; wait $pid 2>/dev/null || :; exit 130" HUP INT TERM
 	while kill -0 "$pid" 2>/dev/null; do
 		local now=$((SECONDS - start))
 		if [ -t 1 ]; then
@@ -42,19 +52,29 @@ stage() {
 		sleep 0.5
 	done
 	wait "$pid" || status=$?
-	trap - INT TERM
+	trap - HUP INT TERM
 	local took=$((SECONDS - start))
 	[ -t 1 ] && printf '\r'
 	if [ $status -ne 0 ]; then
 		printf '  %-44s FAILED after %d:%02d, log %s\n' "$title" $((took / 60)) $((took % 60)) "${log#"$TOP"/}"
+		local folder
+		for folder in "$BUILD" "$CACHE"; do
+			[ "$(mebibytes_free "$folder")" -ge 100 ] || die "the disk is full: $folder"
+		done
+		! grep -q "$NO_NETWORK" "$log" || die "the network cannot be reached: $(grep -m1 "$NO_NETWORK" "$log")"
+		! grep -m1 '^coopmem: ' "$log" >&2 || exit 1
 		tail -n 15 "$log" | sed 's/^/    | /'
-		if [ "$(df --output=avail -k "$BUILD" | tail -1)" -lt 100000 ] ||
-		   [ "$(df --output=avail -k "$CACHE" | tail -1)" -lt 100000 ]; then
-			die "the disk is full"
-		fi
 		exit 1
 	fi
 	printf '  %-44s done %3d:%02d   %s\n' "$title" $((took / 60)) $((took % 60)) "${log#"$TOP"/}"
+}
+
+# How apt-get, curl, cargo and pip say it.
+NO_NETWORK='Could not resolve\|Temporary failure in name resolution\|Temporary failure resolving\|Network is unreachable'
+NO_NETWORK+='\|Cannot initiate the connection\|Could not connect to\|Connection timed out'
+
+mebibytes_free() {
+	df --output=avail -BM "$1" | sed -n '$s/M//p'
 }
 
 # A short key for what is on standard input and in the named files and folders.
