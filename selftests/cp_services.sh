@@ -57,6 +57,13 @@ hypervisor_file_system() {
 	at_least "memory at most, KiB," "$most" "$(meminfo MemTotal)"
 }
 
+# hyptop, of s390-tools, computes its figures from the same DIAGNOSE.
+hypervisor_top() {
+	command -v hyptop >/dev/null || skip "needs hyptop"
+	hyptop -b -n 1 -d 1 >"$WORK/hyptop" 2>&1 || fail "hyptop: $(cat "$WORK/hyptop")"
+	grep -q "^ *$ME " "$WORK/hyptop" || fail "hyptop does not list $ME: $(cat "$WORK/hyptop")"
+}
+
 cpu_time_grows() {
 	file=$DEBUGFS/s390_hypfs/diag_0c
 	[ -e "$file" ] || fail "there is no diag_0c"
@@ -83,6 +90,15 @@ monitor_data() {
 	at_least "DIAGNOSE X'DC'" $(($(diagnoses 0dc) - before)) 2
 	rmmod appldata_mem || fail "appldata_mem does not unload"
 	! logged 'appldata.*failed' || fail "appldata complains"
+}
+
+# Who reads monitor records asks for a saved segment first, and there is none.
+saved_segments() {
+	before=$(diagnoses 064)
+	! modprobe monreader 2>/dev/null || fail "monreader has a segment"
+	at_least "DIAGNOSE X'64'" $(($(diagnoses 064) - before)) 1
+	logged 'Querying a DCSS type failed with rc=44' || fail "the return code is another"
+	logged 'DCSS MONDCSS cannot be loaded or queried' || fail "monreader does not say why"
 }
 
 messages_arrive_whichever_cpu_is_online() {
@@ -130,5 +146,6 @@ sockets() {
 require_zvm
 require_module
 run commands unknown_commands messages_to_nobody system_information \
-	hypervisor_file_system cpu_time_grows monitor_data messages_arrive_whichever_cpu_is_online \
+	hypervisor_file_system hypervisor_top cpu_time_grows monitor_data saved_segments \
+	messages_arrive_whichever_cpu_is_online \
 	message_driver_comes_and_goes sockets
