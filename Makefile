@@ -4,7 +4,7 @@
 STEP ?= cmm
 
 .DEFAULT_GOAL := help
-.PHONY: help setup qemu cp userland release debug all disk run check bench console patches check-fresh clean
+.PHONY: help setup qemu cp userland release debug builtin all disk run check bench console patches check-fresh clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -15,10 +15,10 @@ setup: ## make this machine ready: packages, sources, tools
 qemu cp userland disk: setup
 	@scripts/build $@
 
-release debug: setup
+release debug builtin: setup
 	@scripts/build kernel $@
 
-all: qemu cp userland release debug ## build everything
+all: qemu cp userland release debug builtin ## build everything
 
 run: qemu cp userland release disk ## build what is needed and show it work (STEP=cmm)
 	@scripts/demo $(STEP)
@@ -26,7 +26,7 @@ run: qemu cp userland release disk ## build what is needed and show it work (STE
 console: qemu cp userland release ## a guest with a root shell in this terminal (its end: poweroff -f)
 	@scripts/guest console
 
-check: qemu cp userland release debug ## everything that must hold: N passed, N failed
+check: qemu cp userland release debug builtin ## everything that must hold: N passed, N failed
 	@scripts/check $(PART)
 
 bench: qemu cp userland release ## measure; text, and build/bench/*.json
