@@ -10,6 +10,7 @@ CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/coopmem
 DOWNLOADS=$CACHE/downloads
 BINDGEN_VERSION=0.72.1
 MESON_VERSION=1.8.2
+SPHINX_VERSION=9.0.4
 # Debian's own toolchain, whatever else is installed for this user.
 export PATH=$CACHE/bindgen-$BINDGEN_VERSION/bin:/usr/bin:/bin:/usr/sbin:/sbin
 export LIBCLANG_PATH=/usr/lib/llvm-22/lib
