@@ -213,6 +213,9 @@ impl Drop for Session {
 }
 
 /// The reference count of a folio is frozen: nobody can take a reference.
+///
+/// Look-ups spin until they can, with preemption disabled, so it is disabled here, too: they must
+/// not keep this from going on.
 struct Frozen<'a> {
     folio: &'a Folio,
     references: c_int,
@@ -222,16 +225,25 @@ impl<'a> Frozen<'a> {
     /// Freezes it if it is exactly that: without the caller's, those of the page cache.
     fn new(folio: &'a LockedFolio<'_>, references: usize) -> Option<Self> {
         let references = references.try_into().ok()?;
+        // SAFETY: Enabled again below, or by `drop`.
+        unsafe { bindings::preempt_disable() };
         // SAFETY: By the type invariant of `Folio`.
-        let frozen = unsafe { bindings::folio_ref_freeze(folio.as_ptr(), references) };
-        frozen.then_some(Self { folio, references })
+        if unsafe { bindings::folio_ref_freeze(folio.as_ptr(), references) } {
+            return Some(Self { folio, references });
+        }
+        // SAFETY: Disabled above.
+        unsafe { bindings::preempt_enable() };
+        None
     }
 }
 
 impl Drop for Frozen<'_> {
     fn drop(&mut self) {
-        // SAFETY: The count was frozen by `new`.
-        unsafe { bindings::folio_ref_unfreeze(self.folio.as_ptr(), self.references) };
+        // SAFETY: The count was frozen by `new`, and preemption disabled.
+        unsafe {
+            bindings::folio_ref_unfreeze(self.folio.as_ptr(), self.references);
+            bindings::preempt_enable();
+        }
     }
 }
 
