@@ -188,8 +188,8 @@ impl Folio {
     pub fn try_lock(&self) -> Option<LockedFolio<'_>> {
         // SAFETY: By the type invariant.
         let locked = unsafe { bindings::folio_trylock(self.as_ptr()) };
-        // INVARIANT: It is locked.
-        locked.then_some(LockedFolio {
+        // INVARIANT: It is locked. Only then: dropping this unlocks it.
+        locked.then(|| LockedFolio {
             folio: self,
             _lock: PhantomData,
         })
