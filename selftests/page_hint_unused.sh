@@ -17,21 +17,18 @@ mode_is_known() {
 
 # Processes come and go, and take the pages that others have freed.
 churn() {
-	for _ in 1 2 3 4 5 6 7 8 9 10; do
-		/bin/true
-		echo "$@" | cat | cat >/dev/null
-	done
+	echo "$@" | cat | cat >/dev/null
 }
 
 # Hogs check what they wrote; the pages that they get must be empty for their page tables
 # and lists to be right.
 content_stays() {
 	wait_until 60 most_are_unused || fail "free pages do not become unused"
-	repeat churn "$(seq 2000)"
-	for round in 1 2 3 4; do
+	repeat churn "$(seq 1000)"
+	for round in 1 2 3; do
 		hogs=
 		for _ in 1 2; do
-			"$HERE/hog" 48 2 >/dev/null 2>"$WORK/said" &
+			"$HERE/hog" 32 1 >/dev/null 2>"$WORK/said" &
 			hogs="$hogs $!"
 		done
 		for hog in $hogs; do
@@ -52,12 +49,12 @@ files_stay() {
 }
 
 fill_and_compare() {
-	for size in 1 4 16 64 256 1024 4096 16384; do
+	for size in 1 4 16 64 256 1024 4096; do
 		dd if=/dev/urandom of="$WORK/files/$size" bs=1k count=$size 2>/dev/null
 	done
 	sums=$(cd "$WORK/files" && sha256sum *)
-	for _ in 1 2 3; do
-		"$HERE/hog" 64 1 || fail "a hog ended with status $?"
+	for _ in 1 2; do
+		"$HERE/hog" 32 1 || fail "a hog ended with status $?"
 		wait_until 60 most_are_unused || fail "free pages do not become unused"
 		same "what is in the files" "$(cd "$WORK/files" && sha256sum *)" "$sums"
 	done
@@ -65,21 +62,21 @@ fill_and_compare() {
 
 # New memory reads as zero, whatever the frame held before it was unused.
 new_pages_are_empty() {
-	for _ in 1 2 3; do
-		"$HERE/hog" 64 1 || fail "a hog ended with status $?"
-		dd if=/dev/zero of="$WORK/sparse" bs=1 count=0 seek=32M 2>/dev/null
-		cmp -n 33554432 "$WORK/sparse" /dev/zero || fail "a hole in a file is not empty"
+	for _ in 1 2; do
+		"$HERE/hog" 32 1 || fail "a hog ended with status $?"
+		truncate -s 16M "$WORK/sparse"
+		same "a hole in a file" "$(tr -d '\0' <"$WORK/sparse" | wc -c)" 0
 		rm "$WORK/sparse"
 	done
 }
 
 unused_after_a_load() {
 	tidy_memory
-	repeat churn "$(seq 2000)"
+	repeat churn "$(seq 1000)"
 	sleep 3
 	echo "under load: $(unused) of $(free) KiB"
 	stop_repeating
-	"$HERE/hog" 96 1 || fail "a hog ended with status $?"
+	"$HERE/hog" 64 1 || fail "a hog ended with status $?"
 	wait_until 60 most_are_unused || fail "of $(free) KiB that are free only $(unused) are unused"
 	echo "after it: $(unused) of $(free) KiB"
 }

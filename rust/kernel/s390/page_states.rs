@@ -7,9 +7,9 @@
 //! is made unused the parameter `page_hint.unused` of the kernel says:
 //!
 //! - `classic`: when it is freed. Each time a frame is freed or allocated, there is one ESSA.
-//! - `lazy`: when it has been free for a while, as [`mark_unused`] is told by who knows that. A
-//!   bitmap remembers which frames are, and when a frame is allocated its bit is tested: most
-//!   frames that a busy system allocates have just been freed, and there is no ESSA at all.
+//! - `lazy`: when it has been free for a while, see [`report`]. A bitmap remembers which frames are,
+//!   and when a frame is allocated its bit is tested: most frames that a busy system allocates have
+//!   just been freed, and there is no ESSA at all.
 //!
 //! # Invariants
 //!
@@ -28,6 +28,7 @@ use super::essa::{
 use crate::{
     bindings,
     error::from_result,
+    mm,
     module_param::KernelParam,
     page::{
         pfn_of,
@@ -231,7 +232,7 @@ pub fn is_lazy() -> bool {
     LAZY.load(Relaxed)
 }
 
-/// Prepares for [`mark_unused`], in lazy mode.
+/// Prepares for [`report`], in lazy mode.
 ///
 /// # Errors
 ///
@@ -242,8 +243,8 @@ pub fn is_lazy() -> bool {
 ///
 /// May sleep.
 pub fn start_lazy() -> Result {
-    // SAFETY: A plain number. It includes memory that goes online later.
-    let bits = Bits::new(unsafe { bindings::max_pfn })?;
+    // Memory that goes online later is below, too.
+    let bits = Bits::new(mm::end_of_frames().as_usize())?;
 
     UNUSED.populate(bits).then_some(()).ok_or(EBUSY)
 }
@@ -269,43 +270,21 @@ pub fn be_classic() -> Result {
 ///
 /// # Errors
 ///
-/// `EAGAIN` before [`start_lazy`]: nothing has happened.
+/// `EAGAIN` before [`start_lazy`] has succeeded: nothing has happened.
 ///
 /// # Context
 ///
 /// Any. One ESSA for each frame that is not unused yet.
 pub fn report(block: &FreeBlock<'_>) -> Result {
-    if UNUSED.as_ref().is_none() {
+    let (Some(bits), Some(essa)) = (UNUSED.as_ref(), Essa::get()) else {
         return Err(EAGAIN);
-    }
-    // SAFETY: By its invariant, nobody uses the frames of the block, and whoever will gets them
-    // from the page allocator.
-    unsafe { mark_unused(block.frames()) };
+    };
+    // SAFETY: Nobody uses the frames of a free block. Whoever will gets them from the page
+    // allocator, and `arch_alloc_page` makes them stable, since their bits are set.
+    bits.set(block.frames(), |frame| unsafe {
+        essa.set_unused(frame);
+    });
     Ok(())
-}
-
-/// Tells the hypervisor that the content of frames does not matter until they are allocated.
-///
-/// For frames whose state is not what that of a free frame has to be, in lazy mode: they are unused
-/// afterwards, whatever they were. Does nothing in classic mode, where the page allocator says it
-/// when they are freed.
-///
-/// # Safety
-///
-/// The frames are free, or being freed, and the caller's alone until this returns; after that
-/// nobody accesses them before the page allocator has allocated them.
-///
-/// # Context
-///
-/// Any. One ESSA for each frame that is not unused yet.
-pub unsafe fn mark_unused(run: PfnRange) {
-    if let (Some(bits), Some(essa)) = (UNUSED.as_ref(), Essa::get()) {
-        // SAFETY: By the safety requirements. `arch_alloc_page` will make it stable, since its bit
-        // is set.
-        bits.set(run, |frame| unsafe {
-            essa.set_unused(frame);
-        });
-    }
 }
 
 /// The parameter `page_hint.unused`.
