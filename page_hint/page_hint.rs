@@ -54,7 +54,7 @@ module! {
         },
         force: u32 {
             default: 0,
-            description: "Make page cache volatile even under KVM, which forgets what it discarded and would have it read as zeroes: 1 yes, 0 no (default 0)",
+            description: "Make it volatile under KVM, too, which forgets what it discarded (default 0)",
             perm: 0o444,
         },
     },
@@ -114,7 +114,7 @@ fn tunables() -> Tunables {
 /// zeroes and take them for the file's content.
 fn allowed() -> Result {
     if hypervisor() == Hypervisor::Kvm && module_parameters::force.value() == 0 {
-        pr_warn_once!("no volatile page cache under KVM, which would lose it: see page_hint.force\n");
+        pr_warn_once!("no volatile page cache: KVM would lose it, see page_hint.force\n");
         return Err(EOPNOTSUPP);
     }
     Ok(())

@@ -29,7 +29,7 @@ impl Tunables {
         share: 100,
     };
 
-    /// Whether one more page may become volatile, with so many pages volatile and in the page cache.
+    /// Whether one more page may become volatile, with so many volatile and in the page cache.
     pub(crate) fn allows(&self, volatile: usize, cached: usize) -> bool {
         volatile as u128 * 100 < cached as u128 * u128::from(self.share)
     }
