@@ -50,6 +50,7 @@ next:
 	stg	%r8,PSW(%r1)
 	stg	%r8,AT(%r1)
 	larl	%r14,done
+	lghi	%r0,31		/* doublewords, for stfle; no options, for mvpg */
 	lpswe	MASK(%r1)
 
 done:	svc	0
@@ -101,6 +102,52 @@ instructions:
 	instruction stcrw	0(%r2)
 	instruction mvpg	%r2,%r4				/* 30 */
 	instruction lg	%r3,0(%r2)
+	instruction stfle	0(%r2)
+	instruction jg	race
+
+	/*
+	 * Uses %r3 pages from %r2 on %r4 times each: makes one stable, looks
+	 * whether it is as it was left, changes it, looks again, and makes it
+	 * volatile.  Then %r2 is how often a page had been discarded and %r3
+	 * how often one was not as it must be.
+	 */
+	.set	LAST,	4088
+race:
+	lghi	%r10,0
+	lghi	%r11,0
+	lghi	%r6,0			/* what the pages hold */
+1:	lgr	%r8,%r2
+	lgr	%r9,%r3
+2:	.insn	rrf,0xb9ab0000,%r7,%r8,6,0
+	nilf	%r7,0x0f
+	chi	%r7,0x0f
+	jne	3f
+	aghi	%r10,1
+	.insn	rrf,0xb9ab0000,%r7,%r8,1,0
+	j	4f
+3:	clg	%r6,0(%r8)
+	jne	6f
+	clg	%r6,LAST(%r8)
+	jne	6f
+4:	la	%r7,1(%r6)
+	stg	%r7,0(%r8)
+	stg	%r7,LAST(%r8)
+	lghi	%r5,200
+	brct	%r5,.
+	clg	%r7,0(%r8)
+	jne	6f
+	clg	%r7,LAST(%r8)
+	jne	6f
+5:	.insn	rrf,0xb9ab0000,%r7,%r8,3,0
+	aghi	%r8,4096
+	brctg	%r9,2b
+	aghi	%r6,1
+	brctg	%r4,1b
+	lgr	%r2,%r10
+	lgr	%r3,%r11
+	svc	0
+6:	aghi	%r11,1
+	j	5b
 
 	.balign	8
 restart:

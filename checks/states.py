@@ -20,7 +20,7 @@ from systems import KERNEL, PAGE, SOON, Stopped, SystemCheck, errors_of, ram_of,
 # As in states.S.
 MAILBOX, COMMAND, REGISTERS, OUTCOME = 0x20000, 0, 24, 56
 INSTRUCTIONS = dict(llgc=16, stc=17, mvc_to=18, mvc_from=19, clc=20, mvcl=21, mvcle=22, csg=23, br=24, lra=25, diag308=26,
-                    spx=27, lpswe=28, stcrw=29, mvpg=30, lg=31)
+                    spx=27, lpswe=28, stcrw=29, mvpg=30, lg=31, stfle=32, race=33)
 
 # PSW masks: 64-bit addresses; with DAT, whose table says that all addresses are real; in the problem state.
 REAL, DAT, PROBLEM = 0x0000000180000000, 0x0400000180000000, 0x0001000180000000
@@ -120,6 +120,10 @@ class Bare(Guest):
     def execute(self, instruction, *registers, mask=REAL):
         """Executes an instruction; gives how it ended."""
         self.begin(instruction, *registers, mask=mask)
+        return self.end()
+
+    def end(self):
+        """Waits until the instruction has ended; gives how."""
         deadline = time.monotonic() + SOON
         while self.words(MAILBOX + COMMAND)[0]:
             self._alive(deadline)
@@ -131,6 +135,14 @@ class Bare(Guest):
         if outcome.code:
             raise AssertionError(f"ESSA {code} of {address:#x}: program interruption {outcome.code:#x}")
         return outcome.registers[1]
+
+
+def states_of(guest):
+    """The name of the guest's page states among the files of its QEMU."""
+    for entry in pathlib.Path(f"/proc/{guest.process.pid}/fd").iterdir():
+        if "coopmem-page-states" in os.readlink(entry):
+            return str(entry)
+    raise AssertionError(f"QEMU of {guest.name} has no page states")
 
 
 class States(SystemCheck):
@@ -153,9 +165,14 @@ class States(SystemCheck):
         self.cp.ctl("reclaim", self.guest.name, "all", *words)
 
     def in_state(self, state):
-        """A page of content in a state: S, U, P, V, or Z for one that is volatile and discarded."""
+        """A page of content in a state: S, U, P, V, or Z for one that is volatile and discarded.
+
+        The CPU knows its translation.
+        """
         self.page += PAGE
         self.guest.store(self.page, SVC * (PAGE // 2))
+        for mask in (REAL, DAT):
+            self.assertEqual(self.guest.execute("llgc", self.page, mask=mask).registers[1], SVC[0])
         self.guest.essa({"S": STABLE, "U": UNUSED, "P": POTENTIALLY, "V": VOLATILE, "Z": VOLATILE}[state], self.page)
         if state == "Z":
             self.take("--only", "v")
@@ -241,8 +258,10 @@ class States(SystemCheck):
         self.guest.store(place, struct.pack(">I", prefix))
         self.guest.execute("spx", place)
         try:
-            for page in (0, prefix, prefix + PAGE):
-                self.guest.essa(VOLATILE, page)
+            with open(states_of(self.guest), "rb", buffering=0) as states:
+                for page in (0, prefix, prefix + PAGE):
+                    self.guest.essa(VOLATILE, page)
+                    self.assertEqual(os.pread(states.fileno(), 1, page // PAGE), b"\x0c", hex(page))
             self.take()
             for page in (0, prefix, prefix + PAGE):
                 self.assertEqual(self.guest.essa(GET, page), 0xc, hex(page))
@@ -300,8 +319,28 @@ class States(SystemCheck):
         time.sleep(0.2)
         return guest.instructions() == before
 
+    def test_no_page_is_taken_that_the_guest_has_made_stable(self):
+        """The guest changes pages, and the host takes them, as fast as they can."""
+        pages, rounds = 200, 1500
+        first = 32 << 20
+        self.guest.store(first, bytes(pages * PAGE))
+        for page in range(pages):
+            self.guest.essa(VOLATILE, first + page * PAGE)
+        self.guest.begin("race", first, pages, rounds)
+        taken = 0
+        while self.guest.words(MAILBOX + COMMAND)[0]:
+            said = self.cp.ctl("--json", "torment", self.guest.name, "--seconds", 1, "--interval", 0)
+            taken += json.loads(said)["volatile"]
+        outcome = self.guest.end()
+        self.assertEqual(outcome.code, 0, outcome)
+        lost, wrong = outcome.registers[:2]
+        self.assertEqual(wrong, 0)
+        self.assertTrue(100 < lost <= taken, (lost, taken))
+        for page in range(pages):
+            self.guest.essa(STABLE, first + page * PAGE)
+
     def test_instructions_are_counted(self):
-        """From its first to its last: 21 up to the one in the mailbox, a branch, a loop, and one that waits."""
+        """From its first to its last: 22 up to the one in the mailbox, a branch, a loop, and one that waits."""
         loops = 1000003
         with Bare(self.cp, "COUNT", count=True, qemu=("-S",)) as guest:
             guest.store(PAGES, bytes.fromhex("a7360000" "b2b24000"))
@@ -310,7 +349,7 @@ class States(SystemCheck):
             self.assertEqual(guest.instructions(), 0)
             guest.qmp("cont")
             self.eventually(lambda: guest.instructions() and self.sleeps(guest), "the guest waits")
-            self.assertEqual(guest.instructions(), 21 + 1 + loops + 1)
+            self.assertEqual(guest.instructions(), 22 + 1 + loops + 1)
 
     def test_a_reset_makes_all_pages_stable(self):
         resets = {
@@ -344,7 +383,13 @@ class Options(SystemCheck):
         cls.cp = cls.enterClassContext(ControlProgram())
 
     def test_facility_147(self):
+        def facility(guest):
+            guest.execute("stfle", PAGES + PAGE)
+            return guest.words(PAGES + PAGE, 3)[2] >> (63 - (147 - 128)) & 1
+        with Bare(self.cp) as guest:
+            self.assertEqual(facility(guest), 0)
         with Bare(self.cp, device="nodat=on") as guest:
+            self.assertEqual(facility(guest), 1)
             self.assertEqual(guest.essa(NO_DAT, PAGES), 0)
             self.assertEqual(guest.essa(UNUSED, PAGES) & 0x20, 0x20)
             self.assertEqual(guest.essa(GET, PAGES), 0x27)
@@ -410,14 +455,11 @@ class Oracle(SystemCheck):
 
     def give_everything_up(self, guest):
         """What a guest may do that has lost its mind: its stable pages are volatile."""
-        for entry in pathlib.Path(f"/proc/{guest.process.pid}/fd").iterdir():
-            if "coopmem-page-states" in os.readlink(entry):
-                states = bytearray(entry.read_bytes())
-                states[:] = (0x0c if state == 0 else state for state in states)
-                with open(entry, "r+b") as file:
-                    file.write(states)
-                return
-        self.fail("QEMU has no page states")
+        with open(states_of(guest), "r+b") as file:
+            states = bytearray(file.read())
+            states[:] = (0x0c if state == 0 else state for state in states)
+            file.seek(0)
+            file.write(states)
 
     def stopped(self, guest, pattern):
         self.assertEqual(guest.process.wait(SOON), 1)
