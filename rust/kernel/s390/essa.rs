@@ -420,7 +420,7 @@ mod tests {
             let after = essa.state(frame);
             assert_eq!(before.usage(), Usage::Volatile);
             assert_eq!(after.is_discarded(), before.is_discarded());
-            assert_eq!(after.usage() == Usage::Stable, !before.is_discarded());
+            assert_eq!((after.usage() == Usage::Stable), !before.is_discarded());
         })
     }
 
