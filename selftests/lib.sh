@@ -78,6 +78,11 @@ tainted() {
 	echo $(($(cat /proc/sys/kernel/tainted) & TAINTS))
 }
 
+# What a test puts right after each case besides.
+restore() {
+	:
+}
+
 # Ends what the case started, and unloads the module.
 cleanup() {
 	if [ -e "$WORK/jobs" ]; then
@@ -87,6 +92,7 @@ cleanup() {
 		rm "$WORK/jobs"
 	fi
 	rm -f "$WORK/go"
+	restore
 	if loaded; then
 		wait_until 30 rmmod cmm 2>/dev/null
 	fi
