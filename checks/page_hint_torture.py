@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The host takes what a guest says it may take, at random and hard, and the guest never sees a difference.
+
+TORTURE_SECONDS= is how long each of the two tortures takes (40).
+"""
+import array
+import concurrent.futures
+import contextlib
+import hashlib
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import unittest
+
+from coopguest import ControlProgram, Guest
+from systems import KERNEL, PAGE, SystemCheck
+
+SECONDS = int(os.environ.get("TORTURE_SECONDS", "40"))
+CELL, WORDS, FILE_CELLS = 512, 64, 8192
+COUNTERS = "/sys/kernel/debug/page_hint/counters"
+
+
+def cells(first, count):
+    """What page_hint_torture.c wants in cells with stamps from `first` on."""
+    words = array.array("Q", ((stamp << 6 | i) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
+                              for stamp in range(first, first + count) for i in range(WORDS)))
+    words.byteswap()
+    return words.tobytes()
+
+
+class Hinting:
+    """A guest with volatile page cache and disks, under a Control Program that lets no device, and nobody use what
+    was taken. The guest knows a disk by its serial number, whatever name it gets."""
+
+    MAKE = {"ext4": ("mke2fs", "-q", "-t", "ext4", "-b", "4096", "-O", "verity"),
+            "xfs": ("mkfs.xfs", "-q"),
+            "erofs": ("mkfs.erofs", "--quiet"),
+            "swap": ("mkswap", "-q")}
+    SIZE = {"ext4": 256 << 20, "xfs": 320 << 20, "swap": 256 << 20}
+
+    def __init__(self, names, files, append=""):
+        """Disks of the kinds `names`, and the files that are in the one of erofs."""
+        self.names, self.files, self.append = names, files, append
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            self.folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="coopmem-disks-")))
+            for name, data in self.files.items():
+                path = self.folder / "files" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            for name in self.names:
+                if name in self.SIZE:
+                    with open(self.image(name), "wb") as image:
+                        image.truncate(self.SIZE[name])
+                content = [self.folder / "files"] if name == "erofs" else []
+                subprocess.run([*self.MAKE[name], self.image(name), *content], check=True, capture_output=True,
+                               env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"})
+            self.cp = stack.enter_context(ControlProgram())
+            self.guest = stack.enter_context(Guest(
+                self.cp, memory="256M", kernel=KERNEL, disks=[self.image(name) for name in self.names],
+                append=self.append, device="unused=exception,oracle=on"))
+            self.guest.run("modprobe xfs && modprobe erofs && cd /proc/sys/vm && echo 1 >page_hint_volatile && echo 0 >page_hint_age")
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_):
+        self.stack.close()
+
+    def image(self, name):
+        return self.folder / name
+
+    def device(self, name):
+        return self.guest.run(f"cd /sys/block && for d in vd*; do "
+                              f"[ $(cat $d/serial) != disk{self.names.index(name)} ] || echo /dev/$d; done")
+
+    def counters(self):
+        names = ("made_volatile", "made_stable", "lost_folios", "freed", "kernel_faults", "user_faults")
+        return {name: int(self.guest.run(f"cat {COUNTERS}/{name}")) for name in names}
+
+
+class HintCheck(SystemCheck):
+    """A check that no use was made of what was taken."""
+
+    def check_faults(self, hinting):
+        done = hinting.counters()
+        self.assertEqual((done["kernel_faults"], done["user_faults"]), (0, 0))
+        return done
+
+
+class Torture(HintCheck):
+    """Work of every kind on files and memory, while the host takes unused and volatile pages."""
+
+    def torture(self, unused):
+        files = {f"{folder}/{file}": cells(file * FILE_CELLS + 1, FILE_CELLS)
+                 for folder in range(2) for file in range(5)}
+        hinting = self.enterContext(Hinting(("ext4", "xfs", "erofs", "swap"), files, f"page_hint.unused={unused}"))
+        guest = self.watch(hinting.guest)
+        guest.run(f"swapon {hinting.device('swap')}")
+        devices = " ".join(f"{name}:{hinting.device(name)}" for name in ("ext4", "xfs", "erofs"))
+        with concurrent.futures.ThreadPoolExecutor() as beside:
+            torment = beside.submit(hinting.cp.ctl, "torment", guest.name, "--seconds", SECONDS,
+                                    "--share", 300, "--interval", 20)
+            said = guest.run(f"/selftests/page_hint_torture -s {SECONDS} -a 48 {devices}", timeout=SECONDS * 3 + 300)
+            taken = torment.result()
+        done = self.check_faults(hinting)
+        print(f"{unused}: {said}\n{taken.strip()}\n{done}")
+        self.assertIn("no differences", said)
+
+        # It was hard: numbers that a run that did nothing would not reach.
+        rounds, unused_taken, volatile_taken = map(int, re.search(
+            r"in (\d+) rounds: U (\d+), V (\d+);", taken).groups())
+        self.assertGreater(rounds, SECONDS)
+        self.assertGreater(unused_taken, 1000)
+        self.assertGreater(volatile_taken, 1000)
+        self.assertGreater(done["made_volatile"], 10000)
+        self.assertGreater(done["lost_folios"], 100)
+
+    def test_classic(self):
+        self.torture("classic")
+
+    def test_lazy(self):
+        self.torture("lazy")
+
+
+class Lost(HintCheck):
+    """One way to use a file after the other, each after the host took all of it."""
+
+    DATA = cells(1, FILE_CELLS // 4)
+    PAGES = len(DATA) // PAGE
+
+    @classmethod
+    def setUpClass(cls):
+        cls.hinting = cls.enterClassContext(Hinting(("ext4", "xfs", "erofs"), {"data": cls.DATA}, "movablecore=64M"))
+        for name in cls.hinting.names:
+            cls.hinting.guest.run(f"mkdir -p /mnt/{name} && mount -t {name} {cls.hinting.device(name)} /mnt/{name}")
+
+    def setUp(self):
+        self.guest = self.watch(self.hinting.guest)
+        self.lost = 0
+        self.addCleanup(self.check_faults, self.hinting)
+
+    def lose(self, file):
+        """Has a file made volatile, and taken by the host."""
+        n, _, pages = self.guest.run(f"/selftests/page_hint_file states idle {file}").partition(" of ")
+        self.assertEqual(n, pages, file)
+        self.lost = self.hinting.counters()["lost_folios"]
+        self.hinting.cp.ctl("reclaim", self.guest.name, "all", "--only", "v")
+
+    def holds(self, file, data):
+        self.assertEqual(self.guest.run(f"md5sum <{file}").split()[0], hashlib.md5(data).hexdigest(), file)
+
+    def was_lost(self):
+        self.assertGreater(self.hinting.counters()["lost_folios"], self.lost)
+
+    def copies(self):
+        """A fresh file of each file system that can be written to, taken by the host."""
+        for name in ("ext4", "xfs"):
+            file = f"/mnt/{name}/file"
+            self.guest.run(f"rm -f {file}; cp /mnt/erofs/data {file}; sync")
+            self.lose(file)
+            yield file
+
+    def test_read(self):
+        for file in self.copies():
+            self.holds(file, self.DATA)
+            self.was_lost()
+
+    def test_read_only_file_system(self):
+        self.lose("/mnt/erofs/data")
+        self.holds("/mnt/erofs/data", self.DATA)
+        self.was_lost()
+
+    def test_write_in_part(self):
+        step = 13 * PAGE
+        for file in self.copies():
+            data = bytearray(self.DATA)
+            data[100::step] = b"x" * len(data[100::step])
+            self.guest.run(f"i=100; while [ $i -lt {len(data)} ]; do printf x | dd of={file} bs=1 seek=$i "
+                           f"conv=notrunc 2>/dev/null; i=$((i + {step})); done")
+            self.was_lost()
+            self.holds(file, data)
+
+    def test_write_through_a_mapping(self):
+        data = bytearray(self.DATA)
+        data[::PAGE] = b"x" * self.PAGES
+        for file in self.copies():
+            self.guest.run(f"/selftests/page_hint_file poke {file}")
+            self.was_lost()
+            self.holds(file, data)
+
+    def test_run(self):
+        """Around a fault, what is in the page cache is mapped, too."""
+        for name in ("ext4", "xfs"):
+            file = f"/mnt/{name}/busybox"
+            # Whole pages.
+            self.guest.run(f"dd if=/bin/busybox of={file} bs=4096 conv=sync 2>/dev/null; "
+                           f"chmod 700 {file}; sync; {file} true")
+            self.lose(file)
+            self.guest.run(f"for i in 1 2 3; do {file} md5sum /proc/self/exe; done | uniq | wc -l | grep -qx 1")
+            self.was_lost()
+
+    def test_do_not_wait(self):
+        """What is given without waiting is right."""
+        for file in self.copies():
+            self.guest.run(f"/selftests/page_hint_file nowait {file} >/tmp/got; "
+                           "head -c $(stat -c %s /tmp/got) /mnt/erofs/data | cmp - /tmp/got")
+            self.holds(file, self.DATA)
+
+    def test_move(self):
+        """Compaction, and memory that goes offline, move lost folios like others."""
+        for file in self.copies():
+            moved = int(self.guest.run("awk '/^pgmigrate_success/ { print $2 }' /proc/vmstat"))
+            self.guest.run("""cd /sys/devices/system/memory
+                for block in memory*; do
+                    grep -q Movable $block/valid_zones && echo offline >$block/state && blocks="$blocks $block"
+                done
+                echo 1 >/proc/sys/vm/compact_memory
+                for block in $blocks; do echo online_movable >$block/state; done""")
+            self.assertGreater(int(self.guest.run("awk '/^pgmigrate_success/ { print $2 }' /proc/vmstat")), moved)
+            self.holds(file, self.DATA)
+
+    def test_loop(self):
+        """A file system in a file."""
+        for file in self.copies():
+            mount = f"losetup /dev/loop0 {file} && mount -t ext2 /dev/loop0 /mnt/loop"
+            unmount = "umount /mnt/loop && losetup -d /dev/loop0"
+            self.guest.run(f"mkdir -p /mnt/loop; modprobe loop; mke2fs -F {file} >/dev/null 2>&1 && {mount} && "
+                           f"cp /init /mnt/loop && {unmount} && sync")
+            self.lose(file)
+            self.guest.run(f"{mount} && cmp /init /mnt/loop/init && {unmount}")
+            self.was_lost()
+
+    def test_swap_file(self):
+        """What is lost is page cache of the file, not what was swapped out to it."""
+        for file in self.copies():
+            self.guest.run(f"set -e; dd if=/dev/zero of={file} bs=1M count=4 2>/dev/null; mkswap {file} >/dev/null; sync")
+            self.lose(file)
+            self.guest.run(f"swapon {file}")
+            self.guest.run(f"swapoff {file}")
+            self.was_lost()
+
+    def test_unmount(self):
+        for file in self.copies():
+            name = file.split("/")[2]
+            self.guest.run(f"mount -o remount,ro /mnt/{name} && mount -o remount,rw /mnt/{name}")
+            self.lose(file)
+            self.guest.run(f"umount /mnt/{name} && mount -t {name} {self.hinting.device(name)} /mnt/{name}")
+            self.holds(file, self.DATA)
+
+    def test_verity(self):
+        """What was found right once is looked at again after a loss, the table of digests as well as the data."""
+        blocks = [self.DATA[at:at + PAGE] for at in range(0, len(self.DATA), PAGE)][:64]
+        table = b"".join(hashlib.sha256(block).digest() for block in blocks)
+        forged = bytes(PAGE)
+        forged_table = table.replace(hashlib.sha256(blocks[9]).digest(), hashlib.sha256(forged).digest())
+        for case, change in (("data", {blocks[9]: forged}), ("table", {blocks[9]: forged, table: forged_table})):
+            with self.subTest(case):
+                file = f"/mnt/ext4/{case}"
+                self.guest.run(f"head -c {len(blocks) * PAGE} /mnt/erofs/data >{file}; "
+                               f"/selftests/page_hint_file verity {file} && sync && md5sum {file}")
+                self.lose(file)
+                with open(self.hinting.image("ext4"), "r+b") as image:
+                    content = image.read()
+                    for old, new in change.items():
+                        self.assertIn(old, content)
+                        for found in re.finditer(re.escape(old), content):
+                            image.seek(found.start())
+                            image.write(new)
+                self.assertIn("Input/output error", self.guest.run(f"cat {file} >/dev/null", status=1))
+                self.was_lost()
+                self.guest.run(f"rm {file}")
+
+
+class Freed(HintCheck):
+    """Lost folios that are freed, by kernels that write to what they free."""
+
+    def test_written_when_freed(self):
+        for append in ("init_on_free=1", "page_poison=1"):
+            with self.subTest(append), Hinting(("erofs",), {"data": Lost.DATA}, append) as hinting:
+                guest = self.watch(hinting.guest)
+                guest.run(f"mount -t erofs {hinting.device('erofs')} /mnt && cat /mnt/data >/dev/null && "
+                          "/selftests/page_hint_file states idle /mnt/data")
+                hinting.cp.ctl("reclaim", guest.name, "all", "--only", "v")
+                freed = hinting.counters()["freed"]
+                guest.run("echo 1 >/proc/sys/vm/drop_caches")
+                self.assertGreaterEqual(hinting.counters()["freed"], freed + Lost.PAGES)
+                self.check_faults(hinting)
+
+
+if __name__ == "__main__":
+    unittest.main()
