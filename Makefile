@@ -4,7 +4,7 @@
 STEP ?= cmm
 
 .DEFAULT_GOAL := help
-.PHONY: help setup qemu cp userland release debug builtin all disk run check bench console patches check-fresh clean
+.PHONY: help setup qemu cp userland release debug builtin all disk run check check-hooks bench console patches check-fresh clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -31,6 +31,9 @@ check: qemu cp userland release debug builtin ## everything that must hold: N pa
 
 bench: qemu cp userland release ## measure; text, and build/bench/*.json
 	@bench/cmm
+
+check-hooks: qemu cp userland release ## take each hook of the volatile page cache out, and see who notices (long)
+	@scripts/check-hooks $(HOOK)
 
 patches: setup ## the kernel side as one mailable series, in build/patches
 	@scripts/build tree
