@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Guest page hinting: the host takes page cache of a guest, which reads its files again as they are.
+
+On the release kernel: this is the experiment of bench/page_hint with fewer files in a smaller guest.
+"""
+import unittest
+
+from coopguest import ControlProgram
+from hinting import (DEBUGFS, DISK, agreed_states, counted_grep, guest_states, host_states, kib, mount, reclaim, rest,
+                     share, sweep)
+from systems import SystemCheck, resident_pages
+
+# 74 MiB, and the guest that keeps them in its page cache.
+FOLDERS, MEMORY = "fs kernel mm", "192M"
+
+
+class VolatilePageCache(SystemCheck):
+    """A guest whose page cache is volatile, and a host that takes it."""
+
+    def setUp(self):
+        cp = self.enterContext(ControlProgram())
+        self.guest = self.boot(cp, memory=MEMORY, kernel="release", append="page_hint.volatile=1", disks=[DISK])
+        mount(self.guest)
+        self.cold = counted_grep(self.guest, FOLDERS)
+        self.addCleanup(self.no_faults)
+
+    def no_faults(self):
+        """Nobody used a page that was gone, whatever was lost."""
+        faults = self.guest.run(f"cat {DEBUGFS}/counters/kernel_faults {DEBUGFS}/counters/user_faults")
+        self.assertEqual(faults.split(), ["0", "0"])
+
+    def found_again(self, of_cold):
+        """The same is found, with at most so many of the requests to the disk that a cold cache needs."""
+        found = counted_grep(self.guest, FOLDERS)
+        self.assertEqual(found["digest"], self.cold["digest"])
+        self.assertLessEqual(found["requests"], self.cold["requests"] * of_cold)
+        self.assertLessEqual(found["sectors"], self.cold["sectors"] * of_cold)
+        return found
+
+    def volatile(self):
+        """Has the page cache made volatile; gives the table of states."""
+        sweep(self.guest)
+        rest(self.guest)
+        states, _ = agreed_states(self.guest)
+        return states
+
+    def test_host_takes_what_the_guest_can_read_again(self):
+        guest = self.guest
+        read = self.cold["sectors"] // 8
+        states = self.volatile()
+        # Nearly all that was read, metadata of the file system apart, and most of what is resident.
+        self.assertGreater(states["V"]["r"], read * 85 // 100)
+        self.assertGreater(share(states), 45)
+        self.assertEqual(sum(states[row]["tot"] for row in "SUPV"), 192 << 20 >> 12)
+
+        # As long as nobody takes it, it is page cache like any other.
+        self.assertEqual(self.found_again(0)["requests"], 0)
+
+        # Half of it, without the guest executing anything.
+        volatile = self.volatile()["V"]["r"]
+        guest.qmp("stop")
+        before = resident_pages(guest)
+        taken = reclaim(guest, kib(volatile // 2), "--only", "v")
+        self.assertEqual(taken["V"], volatile // 2)
+        self.assertEqual(before - resident_pages(guest), taken["V"])
+        self.assertEqual(host_states(guest)["V"]["z"], taken["V"])
+        guest.qmp("cont")
+        half = self.found_again(0.6)
+        self.assertGreater(half["sectors"], self.cold["sectors"] * 0.4)
+
+        # All of it.
+        volatile = self.volatile()["V"]["r"]
+        taken = reclaim(guest, "all", "--only", "v")
+        self.assertAlmostEqual(taken["V"], volatile, delta=volatile // 50)
+        self.assertGreater(self.found_again(1.05)["sectors"], self.cold["sectors"] * 0.9)
+
+        # Switched off, nothing stays volatile.
+        self.volatile()
+        guest.sysctl("page_hint_volatile", 0)
+        self.eventually(lambda: guest_states(guest)["V"]["tot"] == 0, "all pages are stable")
+
+
+if __name__ == "__main__":
+    unittest.main()

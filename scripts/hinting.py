@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is done with guest page hinting, and looked at, by the bench, the checks and the demo."""
+import re
+import time
+
+from coopguest import BUILD, Failed
+
+DISK = BUILD / "disk" / "sources.ext4"
+DEBUGFS = "/sys/kernel/debug/page_hint"
+PAGE = 4096
+ROWS, COLUMNS = ("S", "U", "P", "V", "tot"), ("tot", "r", "p", "z")
+# What the sources are searched for, and 184 MiB of them.
+WORD = "kunmap_local"
+PART = "fs include kernel lib mm net"
+
+
+def parse(text):
+    """A table of states as numbers: {"S": {"tot": ..., "r": ..., "p": ..., "z": ...}, ...}."""
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    if not lines or tuple(lines[0]) != COLUMNS or tuple(line[0] for line in lines[1:]) != ROWS:
+        raise Failed(f"this is no table of page states:\n{text}")
+    return {row: dict(zip(COLUMNS, map(int, cells))) for row, *cells in lines[1:]}
+
+
+def guest_states(guest):
+    """The table as the guest sees it."""
+    return parse(guest.run(f"cat {DEBUGFS}/states"))
+
+
+def host_states(guest):
+    """The table as the host sees it; the guest does nothing for it."""
+    return parse(guest.cp.ctl("states", guest.name))
+
+
+def difference(one, other):
+    """The largest difference of two cells, in pages."""
+    return max(abs(one[row][column] - other[row][column]) for row in ROWS for column in COLUMNS)
+
+
+def agreed_states(guest, most=128, tries=10):
+    """The table of the guest, and how far the host's is from it.
+
+    The guest goes on while they are taken, and the command that reads its table has pages of its own.
+    """
+    for _ in range(tries):
+        seen = guest_states(guest)
+        apart = difference(seen, host_states(guest))
+        if apart <= most:
+            return seen, apart
+        time.sleep(0.5)
+    raise Failed(f"{guest.name} and its host see states that are {apart} pages apart")
+
+
+def share(states):
+    """Volatile pages in percent of the resident ones."""
+    return 100 * states["V"]["r"] / states["tot"]["r"]
+
+
+def show(states):
+    """The table as text."""
+    return "\n".join(f"{row:<3}" + "".join(f" {cell:>10}" for cell in cells) for row, cells in
+                     [("", COLUMNS), *((row, states[row].values()) for row in ROWS)])
+
+
+def mount(guest):
+    """Makes the Linux sources of the guest's disk its working folder."""
+    guest.run("mkdir -p /mnt/sources && mount -t ext4 -o ro /dev/vda /mnt/sources")
+
+
+def grep(guest, folders=".", timeout=1200):
+    """Searches the sources; gives a digest of what is found."""
+    return guest.run(f"cd /mnt/sources && grep -rF {WORD} {folders} | md5sum", timeout=timeout).split()[0]
+
+
+def requests(guest):
+    """Read requests to the disk, and sectors, since the boot."""
+    fields = guest.run("cat /sys/block/vda/stat").split()
+    return int(fields[0]), int(fields[2])
+
+
+def counted_grep(guest, folders):
+    """Searches, and counts what is read from the disk for it."""
+    before = requests(guest)
+    digest = grep(guest, folders)
+    reads, sectors = (after - earlier for after, earlier in zip(requests(guest), before))
+    return {"digest": digest, "requests": reads, "sectors": sectors}
+
+
+def last_sweep(guest):
+    """What the last complete sweep found: {"sweeps": ..., "made": ..., ...}."""
+    lines = guest.run(f"cat {DEBUGFS}/last_sweep").splitlines()
+    return {name: int(count) for name, count in map(str.split, lines)}
+
+
+def sweep(guest, times=2, timeout=120):
+    """Has all page cache made volatile that can be, whatever its age, in so many sweeps."""
+    for _ in range(times):
+        done = last_sweep(guest)["sweeps"]
+        guest.sysctl("page_hint_age", 0)
+        deadline = time.monotonic() + timeout
+        while last_sweep(guest)["sweeps"] <= done:
+            if time.monotonic() > deadline:
+                raise Failed(f"{guest.name}: no sweep within {timeout} s")
+            time.sleep(0.1)
+
+
+def rest(guest):
+    """No more sweeps by themselves: what was made volatile stays so, and the guest idle."""
+    guest.sysctl("page_hint_age", 3_600_000)
+    time.sleep(1)
+
+
+def reclaim(guest, size, *options):
+    """The host takes pages; how many of each kind, and the resident pages before and after."""
+    said = guest.cp.ctl("reclaim", guest.name, size, *options)
+    match = re.search(r": U (\d+), V (\d+); resident (\d+) -> (\d+)", said)
+    if not match:
+        raise Failed(f"cpctl reclaim says: {said}")
+    return dict(zip(("U", "V", "before", "after"), map(int, match.groups())))
+
+
+def kib(pages):
+    """A size that `cpctl reclaim` takes."""
+    return f"{pages * PAGE // 1024}K"
+
+
+def counters(guest):
+    """CP's counters of the guest."""
+    return {name: int(value) for name, value in
+            re.findall(r"^(\w+)\s+(\d+)$", guest.cp.ctl("counters", guest.name), re.M)}
