@@ -24,7 +24,7 @@ has_all_memory() {
 # In lazy mode it takes a while.
 free_pages_are_unused() {
 	tidy_memory
-	wait_until 60 most_are_unused || fail "of $(free) KiB that are free only $(unused) are unused"
+	wait_until 60 most_are_unused || fail "of $(free) KiB free only $(unused) are unused"
 	# What is not free is not unused. Figures move meanwhile.
 	at_most "unused, KiB," "$(unused)" $(($(free) + 8192))
 }

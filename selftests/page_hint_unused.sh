@@ -77,7 +77,7 @@ unused_after_a_load() {
 	echo "under load: $(unused) of $(free) KiB"
 	stop_repeating
 	"$HERE/hog" 64 1 || fail "a hog ended with status $?"
-	wait_until 60 most_are_unused || fail "of $(free) KiB that are free only $(unused) are unused"
+	wait_until 60 most_are_unused || fail "of $(free) KiB free only $(unused) are unused"
 	echo "after it: $(unused) of $(free) KiB"
 }
 

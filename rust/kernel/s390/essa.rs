@@ -45,8 +45,8 @@ pub enum Facility {
 #[doc(alias = "cmma_flag")]
 #[inline]
 pub fn facility() -> Facility {
-    // SAFETY: Only the decompressor writes it, before this kernel runs. It is read as volatile since
-    // that puts it into a register, where one instruction compares it and returns.
+    // SAFETY: Only the decompressor writes it, before this kernel runs. Volatile puts it into a
+    // register, where one instruction compares it and returns.
     match unsafe { core::ptr::read_volatile(&raw const bindings::cmma_flag) } {
         0 => Facility::Missing,
         1 => Facility::Essa,

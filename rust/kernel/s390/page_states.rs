@@ -7,9 +7,9 @@
 //! is made unused the parameter `page_hint.unused` of the kernel says:
 //!
 //! - `classic`: when it is freed. Each time a frame is freed or allocated, there is one ESSA.
-//! - `lazy`: when it has been free for a while, see [`report`]. A bitmap remembers which frames are,
-//!   and when a frame is allocated its bit is tested: most frames that a busy system allocates have
-//!   just been freed, and there is no ESSA at all.
+//! - `lazy`: when it has been free for a while, see [`report`]. A bitmap remembers which frames
+//!   are, and when a frame is allocated its bit is tested: most frames that a busy system allocates
+//!   have just been freed, and there is no ESSA at all.
 //!
 //! # Invariants
 //!
