@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 # coopmem: `make help` lists what there is.
 
-STEP ?= cmm
+STEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup qemu cp userland release debug builtin all disk run check check-hooks bench console patches check-fresh clean
+.PHONY: help setup qemu cp userland release debug builtin vanilla all disk run check check-hooks bench console patches check-fresh clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -15,22 +15,23 @@ setup: ## make this machine ready: packages, sources, tools
 qemu cp userland disk: setup
 	@scripts/build $@
 
-release debug builtin: setup
+release debug builtin vanilla: setup
 	@scripts/build kernel $@
 
 all: qemu cp userland release debug builtin ## build everything
 
-run: qemu cp userland release disk ## build what is needed and show it work (STEP=cmm)
+run: qemu cp userland release disk ## build what is needed and show it work (STEP=cmm or page_hint: only that)
 	@scripts/demo $(STEP)
 
 console: qemu cp userland release ## a guest with a root shell in this terminal (its end: poweroff -f)
 	@scripts/guest console
 
-check: qemu cp userland release debug builtin ## everything that must hold: N passed, N failed
+check: qemu cp userland release debug builtin disk ## everything that must hold: N passed, N failed
 	@scripts/check $(PART)
 
-bench: qemu cp userland release ## measure; text, and build/bench/*.json
+bench: qemu cp userland release vanilla disk ## measure; text, and build/bench/*.json
 	@bench/cmm
+	@bench/page_hint
 
 check-hooks: qemu cp userland release ## take each hook of the volatile page cache out, and see who notices (long)
 	@scripts/check-hooks $(HOOK)
