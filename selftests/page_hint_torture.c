@@ -901,6 +901,12 @@ static void one_round(unsigned int seconds)
 	}
 }
 
+static int usage(void)
+{
+	say("usage: page_hint_torture [-s SECONDS] [-r SEED] [-a MIB] FS:DEVICE...\n");
+	return 2;
+}
+
 int main(int argc, char *argv[])
 {
 	unsigned int seconds = 30, left;
@@ -927,9 +933,7 @@ int main(int argc, char *argv[])
 		}
 		colon = strchr(argv[i], ':');
 		if (!colon || nr_systems == FILE_SYSTEMS) {
-			say("usage: page_hint_torture [-s SECONDS] [-r SEED] [-a MIB] "
-			    "FS:DEVICE...\n");
-			return 2;
+			return usage();
 		}
 		*colon = '\0';
 		systems[nr_systems].type = argv[i];
