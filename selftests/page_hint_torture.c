@@ -932,9 +932,8 @@ int main(int argc, char *argv[])
 			}
 		}
 		colon = strchr(argv[i], ':');
-		if (!colon || nr_systems == FILE_SYSTEMS) {
+		if (!colon || nr_systems == FILE_SYSTEMS)
 			return usage();
-		}
 		*colon = '\0';
 		systems[nr_systems].type = argv[i];
 		systems[nr_systems].device = colon + 1;
