@@ -94,8 +94,8 @@ class Torture(HintCheck):
     """Work of every kind on files and memory, while the host takes unused and volatile pages."""
 
     def torture(self, unused):
-        files = {f"{folder}/{file}": cells(file * FILE_CELLS + 1, FILE_CELLS)
-                 for folder in range(2) for file in range(5)}
+        content = [cells(file * FILE_CELLS + 1, FILE_CELLS) for file in range(5)]
+        files = {f"{folder}/{file}": data for folder in range(2) for file, data in enumerate(content)}
         hinting = self.enterContext(Hinting(("ext4", "xfs", "erofs", "swap"), files, f"page_hint.unused={unused}"))
         guest = self.watch(hinting.guest)
         guest.run(f"swapon {hinting.device('swap')}")

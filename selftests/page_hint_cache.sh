@@ -191,7 +191,8 @@ used_files_stay_young() {
 	sync
 	set_tunable age 4000
 	repeat cat "$DISK/young"
-	wait_until 60 mostly_volatile 1024 || fail "a file that nobody uses does not become volatile"
+	wait_until 60 mostly_volatile 1024 ||
+		fail "a file that nobody uses does not become volatile"
 	young=$(awk '$1 == "used" { print $2 }' "$DEBUGFS/page_hint/last_sweep")
 	stop_repeating
 	rm "$DISK/young"
@@ -279,10 +280,11 @@ nothing_leaks() {
 [ -e "$VM/page_hint_volatile" ] || skip_all "there is no volatile page cache here"
 [ -x "$FILE" ] || skip_all "page_hint_file is not built"
 set -- "$(tunable volatile)" "$(tunable age)" "$(tunable rate)" "$(tunable share)"
-trap 'cleanup; unmount_file "$DISK"; echo '"$1"' >$VM/page_hint_volatile; echo '"$2"' >$VM/page_hint_age
-	echo '"$3"' >$VM/page_hint_rate; echo '"$4"' >$VM/page_hint_share; rm -rf "$WORK"' EXIT
+trap 'cleanup; unmount_file "$DISK"; rm -rf "$WORK"
+	echo '"$1"' >$VM/page_hint_volatile; echo '"$2"' >$VM/page_hint_age
+	echo '"$3"' >$VM/page_hint_rate; echo '"$4"' >$VM/page_hint_share' EXIT
 setup || skip_all "no file system can be made here"
 restore
-run bad_values_change_nothing idle_files_are_volatile used_files_are_not off_makes_all_stable share_is_respected \
-	rate_is_respected used_files_stay_young no_wait_for_what_is_there files_in_files swap_files \
-	mounts_come_and_go volatile_pages_move nothing_leaks
+run bad_values_change_nothing idle_files_are_volatile used_files_are_not off_makes_all_stable \
+	share_is_respected rate_is_respected used_files_stay_young no_wait_for_what_is_there \
+	files_in_files swap_files mounts_come_and_go volatile_pages_move nothing_leaks

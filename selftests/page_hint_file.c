@@ -219,6 +219,13 @@ static int verity(int fd)
 	return 0;
 }
 
+static int usage(void)
+{
+	fprintf(stderr, "usage: page_hint_file states idle|dirty|mapped|locked|held FILE |\n"
+		"                      volatile | nowait|poke|verity FILE\n");
+	return 2;
+}
+
 int main(int argc, char *argv[])
 {
 	const char *verb = argc > 1 ? argv[1] : "";
@@ -228,11 +235,8 @@ int main(int argc, char *argv[])
 
 	if (argc == 2 && !strcmp(verb, "volatile"))
 		return all_volatile();
-	if (argc != (strcmp(verb, "states") ? 3 : 4)) {
-		fprintf(stderr, "usage: page_hint_file states idle|dirty|mapped|locked|held FILE |\n"
-			"                      volatile | nowait|poke|verity FILE\n");
-		return 2;
-	}
+	if (argc != (strcmp(verb, "states") ? 3 : 4))
+		return usage();
 	fd = must(open(argv[argc - 1], writes ? O_RDWR : O_RDONLY), argv[argc - 1]);
 	must(fstat(fd, &stat), "fstat");
 	if (stat.st_size % PAGE || stat.st_size > (off_t)(MOST * PAGE)) {
@@ -247,5 +251,5 @@ int main(int argc, char *argv[])
 		return poke(fd, stat.st_size / PAGE);
 	if (!strcmp(verb, "verity"))
 		return verity(fd);
-	return 2;
+	return usage();
 }
