@@ -67,7 +67,7 @@ def mount(guest):
     guest.run("mkdir -p /mnt/sources && mount -t ext4 -o ro /dev/vda /mnt/sources")
 
 
-def grep(guest, folders=".", timeout=1200):
+def grep(guest, folders=".", timeout=3600):
     """Searches the sources; gives a digest of what is found."""
     return guest.run(f"cd /mnt/sources && grep -rF {WORD} {folders} | md5sum", timeout=timeout).split()[0]
 
