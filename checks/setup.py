@@ -16,6 +16,14 @@ from coopguest import TOP
 APART = ["unshare", "--mount", *(["--map-root-user"] if os.geteuid() else [])]
 
 
+def alive(pid):
+    """Whether a process runs: one that nobody has waited for yet does not."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class SetUp(unittest.TestCase):
     """Scripts of a checkout of its own, which has a cache of its own."""
 
@@ -101,16 +109,18 @@ class SetUp(unittest.TestCase):
         """What a stage has started ends with it, at each way to end."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with self.subTest(number.name):
-                process = self.start(". scripts/lib.sh; stage waiting wait sh -c 'echo $$ >build/pid; sleep 1000; true'")
-                deadline = time.monotonic() + 30
+                process = self.start(". scripts/lib.sh; stage waiting wait sh -c 'sleep 1000 & echo $! >build/pid; wait'")
+                deadline = time.monotonic() + 20
                 while not (started := self.pid()):
                     self.assertLess(time.monotonic(), deadline)
                     time.sleep(0.05)
                 os.killpg(process.pid, number)
                 process.communicate(timeout=30)
                 self.assertEqual(process.returncode, 130)
-                self.assertFalse(os.path.exists(f"/proc/{started}"), "it goes on")
                 (self.top / "build" / "pid").unlink()
+                while alive(started):
+                    self.assertLess(time.monotonic(), deadline, "it goes on")
+                    time.sleep(0.05)
 
     def pid(self):
         path = self.top / "build" / "pid"
