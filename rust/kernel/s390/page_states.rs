@@ -409,7 +409,9 @@ mod tests {
         bits.set(run(10, 20)?, |_| ());
         bits.set(run(90, 60)?, |_| ());
 
-        calls_for(Iterator::chain(28..30, 90..92), |each| bits.clear(part, each));
+        calls_for(Iterator::chain(28..30, 90..92), |each| {
+            bits.clear(part, each)
+        });
         assert_eq!(ones(&bits, part), 0);
         calls_for(28..90, |each| bits.set(most, each));
         assert_eq!(ones(&bits, run(0, 256)?), 80 + 58);
