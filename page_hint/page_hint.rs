@@ -54,7 +54,7 @@ module! {
         },
         force: u32 {
             default: 0,
-            description: "Make it volatile under KVM, too, which forgets what it discarded (default 0)",
+            description: "Do so under KVM, too, which forgets what it discarded (default 0)",
             perm: 0o444,
         },
     },

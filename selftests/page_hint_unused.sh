@@ -32,7 +32,8 @@ content_stays() {
 			hogs="$hogs $!"
 		done
 		for hog in $hogs; do
-			wait "$hog" || fail "round $round: a hog ended with status $?: $(cat "$WORK/said")"
+			wait "$hog" ||
+				fail "round $round: a hog ended with status $?: $(cat "$WORK/said")"
 		done
 	done
 	stop_repeating
