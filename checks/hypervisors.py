@@ -2,7 +2,7 @@
 """The balloon where there is no z/VM: under KVM it works without messages, without a hypervisor it refuses."""
 import unittest
 
-from systems import SystemCheck, fill_memory, once, resident_pages, sentences
+from systems import STORAGE, SystemCheck, fill_memory, once, resident_pages, sentences
 
 ASKED = 15000
 
@@ -17,11 +17,12 @@ class Kvm(SystemCheck):
         guest.run("modprobe cmm")
         # Said once, and nothing else.
         self.one_line("\n".join(sentences(guest.run("dmesg"), "cmm: ")), "no orders by SMSG under KVM", "cmm_pages")
+        # Its storage is nearly all touched, then no page of the balloon takes memory of the host.
         fill_memory(guest)
-        before = resident_pages(guest)
+        self.assertGreater(resident_pages(guest), STORAGE - ASKED // 2)
         guest.sysctl("cmm_pages", ASKED)
         guest.wait_for("cat /proc/sys/vm/cmm_pages", str(ASKED), 120)
-        self.assertAlmostEqual(before - resident_pages(guest), ASKED, delta=ASKED // 20)
+        self.assertLessEqual(resident_pages(guest), STORAGE - ASKED)
         guest.run("rmmod cmm; modprobe cmm; rmmod cmm")
         self.assertEqual(len(sentences(guest.run("dmesg"), "cmm: no orders by SMSG")), 2)
 

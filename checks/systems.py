@@ -18,6 +18,8 @@ from coopguest import CP_BIN, ControlProgram, Guest, GuestDied, megabytes
 
 KERNEL = os.environ.get("COOPMEM_KERNEL", "debug")
 PAGE = 4096
+# Pages of a guest with 256 MiB.
+STORAGE = 65536
 # How long what takes milliseconds may take on a busy machine.
 SOON = 30
 
