@@ -27,8 +27,11 @@ use kernel::{
     }, //
 };
 
+use core::marker::PhantomData;
+
 use crate::{
     allowed,
+    policy::Tunables,
     sweeper::Sweeper, //
 };
 
@@ -45,9 +48,9 @@ pub(crate) fn files(sweeper: Data) -> Result<Files> {
         sweeper,
         &[
             File::of::<Volatile>(),
-            File::of::<Age>(),
-            File::of::<Rate>(),
-            File::of::<Share>(),
+            File::of::<NumberFile<Age>>(),
+            File::of::<NumberFile<Rate>>(),
+            File::of::<NumberFile<Share>>(),
         ],
     )
 }
@@ -82,56 +85,60 @@ impl Entry<Data> for Volatile {
     }
 }
 
-struct Age;
+/// A tunable that is a number.
+trait Number {
+    const NAME: &'static CStr;
+    const MAX: u32 = u32::MAX;
 
-impl Entry<Data> for Age {
-    const NAME: &'static CStr = c"page_hint_age";
+    fn of(tunables: &mut Tunables) -> &mut u32;
+}
+
+/// The file of a number.
+struct NumberFile<N>(PhantomData<N>);
+
+impl<N: Number> Entry<Data> for NumberFile<N> {
+    const NAME: &'static CStr = N::NAME;
     const MODE: u16 = 0o644;
 
     fn show(sweeper: &Data, out: &mut dyn fmt::Write) -> Result {
-        writeln!(out, "{}", sweeper.tunables().age)?;
+        writeln!(out, "{}", N::of(&mut sweeper.tunables()))?;
         Ok(())
     }
 
     fn store(sweeper: &Data, text: &BStr) -> Result {
-        let age = number(text, u32::MAX)?;
-        sweeper.tune(|tunables| tunables.age = age);
+        let number = number(text, N::MAX)?;
+        sweeper.tune(|tunables| *N::of(tunables) = number);
         Ok(())
+    }
+}
+
+struct Age;
+
+impl Number for Age {
+    const NAME: &'static CStr = c"page_hint_age";
+
+    fn of(tunables: &mut Tunables) -> &mut u32 {
+        &mut tunables.age
     }
 }
 
 struct Rate;
 
-impl Entry<Data> for Rate {
+impl Number for Rate {
     const NAME: &'static CStr = c"page_hint_rate";
-    const MODE: u16 = 0o644;
 
-    fn show(sweeper: &Data, out: &mut dyn fmt::Write) -> Result {
-        writeln!(out, "{}", sweeper.tunables().rate)?;
-        Ok(())
-    }
-
-    fn store(sweeper: &Data, text: &BStr) -> Result {
-        let rate = number(text, u32::MAX)?;
-        sweeper.tune(|tunables| tunables.rate = rate);
-        Ok(())
+    fn of(tunables: &mut Tunables) -> &mut u32 {
+        &mut tunables.rate
     }
 }
 
 struct Share;
 
-impl Entry<Data> for Share {
+impl Number for Share {
     const NAME: &'static CStr = c"page_hint_share";
-    const MODE: u16 = 0o644;
+    const MAX: u32 = 100;
 
-    fn show(sweeper: &Data, out: &mut dyn fmt::Write) -> Result {
-        writeln!(out, "{}", sweeper.tunables().share)?;
-        Ok(())
-    }
-
-    fn store(sweeper: &Data, text: &BStr) -> Result {
-        let share = number(text, 100)?;
-        sweeper.tune(|tunables| tunables.share = share);
-        Ok(())
+    fn of(tunables: &mut Tunables) -> &mut u32 {
+        &mut tunables.share
     }
 }
