@@ -11,6 +11,7 @@ use kernel::{
     mm::{
         self,
         folio::{
+            drain_batches,
             file_pages,
             Folio, //
         }, //
@@ -129,7 +130,9 @@ impl Sweeper {
                     Err(_) => return,
                 },
             };
-            let tally = self.sweep(session, &tunables);
+            let Some(tally) = self.sweep(session, &tunables) else {
+                continue;
+            };
             pause = tunables.pause(tally.made + tally.used != 0, pause);
             let mut state = self.state.lock();
             state.sweeps += 1;
@@ -152,17 +155,20 @@ impl Sweeper {
         (!kthread::should_stop()).then_some(state.tunables)
     }
 
-    /// Looks at all folios once.
-    fn sweep(&self, session: &Session, tunables: &Tunables) -> Tally {
+    /// Looks at all folios once, unless it is broken off: by new tunables, or the end of the thread.
+    fn sweep(&self, session: &Session, tunables: &Tunables) -> Option<Tally> {
+        // Not to find in use what a processor was merely the last to use.
+        drain_batches();
         let start = Instant::<Monotonic>::now();
         let mut tally = Tally::default();
         let mut frame = Pfn::new(0);
         while frame < mm::end_of_frames() {
             let chunk = frame.as_usize() + CHUNK;
+            let cached = file_pages();
             while frame.as_usize() < chunk {
                 let folio = Folio::on_lru(frame);
                 if let Some(folio) = &folio {
-                    tally.count(look(session, tunables, folio));
+                    tally.count(look(session, tunables, cached, folio));
                 }
                 frame = folio.map_or(frame, |folio| folio.frames().last()).next();
             }
@@ -172,10 +178,10 @@ impl Sweeper {
                 fsleep(Delta::from_millis(wait as i64));
             }
             if self.state.lock().changed || kthread::should_stop() {
-                break;
+                return None;
             }
         }
-        tally
+        Some(tally)
     }
 }
 
@@ -187,9 +193,10 @@ enum Found {
     Left(usize, Why),
 }
 
-fn look(session: &Session, tunables: &Tunables, folio: &Folio) -> Found {
+/// Makes a folio volatile, if that is allowed with so many pages in the page cache.
+fn look(session: &Session, tunables: &Tunables, cached: usize, folio: &Folio) -> Found {
     let pages = folio.frames().len();
-    if !tunables.allows(stats().volatile.load(Relaxed) as usize, file_pages()) {
+    if !tunables.allows(stats().volatile.load(Relaxed) as usize, cached) {
         return Found::Limited(pages);
     }
     if tunables.age != 0 && !folio.mark_idle() {

@@ -279,6 +279,16 @@ impl Drop for LockedFolio<'_> {
     }
 }
 
+/// Has all processors put the folios of their batches on the lists of reclaim: those have a
+/// reference more as long as they wait there, or are not found by [`Folio::on_lru`].
+///
+/// May sleep. Costs nothing where no folio waits.
+#[doc(alias = "lru_add_drain_all")]
+pub fn drain_batches() {
+    // SAFETY: May be called wherever sleeping is allowed.
+    unsafe { bindings::lru_add_drain_all() };
+}
+
 /// Returns the number of pages in the page cache: `Cached` and `Buffers` of `/proc/meminfo`, with
 /// the swap cache.
 ///
