@@ -26,7 +26,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#include <linux/fadvise.h>
 #include <linux/fsverity.h>
 #include <linux/mman.h>
 
@@ -65,12 +64,28 @@ static uint64_t number_at(int fd, uint64_t index)
 	return number;
 }
 
+/* The head of a folio has the mark for all of it. */
 static bool is_volatile(int flags, uint64_t frame)
 {
-	/* The head of a folio has the mark for all of it. */
 	while (number_at(flags, frame) & COMPOUND_TAIL)
 		frame--;
 	return number_at(flags, frame) & VOLATILE;
+}
+
+static size_t count_volatile(int flags, const uint64_t *frames, size_t pages)
+{
+	bool folio = false;
+	size_t n = 0;
+
+	for (size_t i = 0; i < pages; i++) {
+		bool same = i && frames[i] == frames[i - 1] + 1 &&
+			    number_at(flags, frames[i]) & COMPOUND_TAIL;
+
+		if (!same)
+			folio = is_volatile(flags, frames[i]);
+		n += folio;
+	}
+	return n;
 }
 
 static void write_text(const char *path, const char *what)
@@ -127,8 +142,6 @@ static int states(const char *how, int fd, size_t pages)
 	memory = map(fd, pages * PAGE, PROT_READ, MAP_SHARED | MAP_POPULATE);
 	/* What cannot be written has nothing to be written back. */
 	syscall(__NR_fsync, fd);
-	/* Nothing goes that is mapped; but processors let go of folios in their batches. */
-	must(syscall(__NR_fadvise64, fd, 0, 0, POSIX_FADV_DONTNEED), "fadvise");
 	for (size_t i = 0; i < pages; i++) {
 		(void)memory[i * PAGE];
 		frames[i] = number_at(table, (uintptr_t)memory / PAGE + i) & ((1ULL << 55) - 1);
@@ -151,9 +164,7 @@ static int states(const char *how, int fd, size_t pages)
 	/* A folio may still be held for a moment. */
 	for (int tries = strcmp(how, "idle") ? 1 : 10; tries; tries--) {
 		sweep_twice();
-		volatiles = 0;
-		for (size_t i = 0; i < pages; i++)
-			volatiles += is_volatile(flags, frames[i]);
+		volatiles = count_volatile(flags, frames, pages);
 		if (volatiles == pages)
 			break;
 	}
