@@ -154,13 +154,7 @@ class Rebooting(Guest):
     def reboot(self):
         """Starts the guest again, and waits until it takes commands."""
         self.run("(sleep 1; reboot -f) >/dev/null 2>&1 &")
-        self.wait_line("ready")
-
-    def wait_line(self, wanted):
-
-        deadline = time.monotonic() + self.timeout
-        while self._line(deadline) != wanted:
-            pass
+        self.ready()
 
 
 class Reboot(SystemCheck):

@@ -14,8 +14,8 @@ import subprocess
 import tempfile
 import unittest
 
-from coopguest import ControlProgram, Guest
-from systems import KERNEL, PAGE, SystemCheck
+from coopguest import BUILD, ControlProgram, Guest
+from systems import KERNEL, PAGE, SystemCheck, fill_memory
 
 SECONDS = int(os.environ.get("TORTURE_SECONDS", "40"))
 CELL, WORDS, FILE_CELLS = 512, 64, 8192
@@ -40,9 +40,9 @@ class Hinting:
             "swap": ("mkswap", "-q")}
     SIZE = {"ext4": 256 << 20, "xfs": 320 << 20, "swap": 256 << 20}
 
-    def __init__(self, names, files, append=""):
+    def __init__(self, names, files, append="", memory="256M"):
         """Disks of the kinds `names`, and the files that are in the one of erofs."""
-        self.names, self.files, self.append = names, files, append
+        self.names, self.files, self.append, self.memory = names, files, append, memory
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
@@ -60,7 +60,7 @@ class Hinting:
                                env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"})
             self.cp = stack.enter_context(ControlProgram())
             self.guest = stack.enter_context(Guest(
-                self.cp, memory="256M", kernel=KERNEL, disks=[self.image(name) for name in self.names],
+                self.cp, memory=self.memory, kernel=KERNEL, disks=[self.image(name) for name in self.names],
                 append=self.append, device="unused=exception,oracle=on"))
             self.guest.run("modprobe xfs && modprobe erofs && cd /proc/sys/vm && echo 1 >page_hint_volatile && echo 0 >page_hint_age")
             self.stack = stack.pop_all()
@@ -288,6 +288,45 @@ class Freed(HintCheck):
                 guest.run("echo 1 >/proc/sys/vm/drop_caches")
                 self.assertGreaterEqual(hinting.counters()["freed"], freed + Lost.PAGES)
                 self.check_faults(hinting)
+
+
+class Handed(HintCheck):
+    """Memory that another kernel gets, which knows nothing of the states that pages had."""
+
+    def hand_over(self, verb, options=""):
+        """Loads a kernel into a guest whose host then takes all that it may."""
+        initramfs = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "initramfs"
+        kernel = BUILD / f"kernel-{KERNEL}" / "bzImage"
+        Guest(None, kernel=KERNEL).initramfs(initramfs)
+        hinting = self.enterContext(Hinting(("erofs",), {
+            "data": Lost.DATA, "bzImage": kernel.read_bytes(), "initramfs": initramfs.read_bytes()},
+            options, memory="512M"))
+        guest = hinting.guest
+        guest.run(f"mount -t erofs {hinting.device('erofs')} /mnt && cd /mnt && "
+                  f'/selftests/next_kernel {verb} bzImage initramfs "$(cat /proc/cmdline) next" && '
+                  "/selftests/page_hint_file states idle data")
+        hinting.cp.ctl("reclaim", guest.name, "all")
+        self.check_faults(hinting)
+        return hinting
+
+    def test_kexec(self):
+        hinting = self.hand_over("load")
+        guest = self.watch(hinting.guest)
+        guest.run("(sleep 1; /selftests/next_kernel run) >/dev/null 2>&1 &")
+        guest.ready()
+        self.assertIn("next", guest.run("cat /proc/cmdline"))
+        fill_memory(guest)
+
+    def test_kdump(self):
+        hinting = self.hand_over("crash", "crashkernel=160M")
+        guest = hinting.guest
+        word = "what there was when it came to its end"
+        guest.run(f"echo {word} | tr a-z n-za-m >/tmp/word")
+        guest.run("(sleep 1; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &")
+        guest.ready()
+        # All of the memory can be read, and has what was in it.
+        guest.run(f"tr -sc 'a-z ' '\\n' </proc/vmcore | tr a-z n-za-m | grep -cxF '{word}'", timeout=900)
+        self.assertEqual([line for line in guest.complaints() if "sysrq triggered crash" not in line], [])
 
 
 if __name__ == "__main__":

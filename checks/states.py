@@ -63,7 +63,7 @@ class Bare(Guest):
                             pathlib.Path(__file__).with_suffix(".S")], check=True)
         return f"{cls.folder_of_program.name}/states"
 
-    def _initramfs(self, path):
+    def initramfs(self, path):
         pass
 
     def _command(self):

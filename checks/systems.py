@@ -155,7 +155,7 @@ class Stopped(Guest):
     def _command(self):
         return [*super()._command(), "-S"]
 
-    def _initramfs(self, path):
+    def initramfs(self, path):
         path.write_bytes(b"")
 
     def _connect(self):

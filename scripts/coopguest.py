@@ -201,7 +201,7 @@ class Guest:
         self.process = None
         self.errors = None
 
-    def _initramfs(self, path):
+    def initramfs(self, path):
         """The guest's first file system: programs, modules, selftests and what was asked for."""
         cpio = Cpio()
         cpio.add((BUILD / "userland").resolve(), "/")
@@ -250,7 +250,7 @@ class Guest:
 
     def __enter__(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"coopmem-{self.name}-"))
-        self._initramfs(self.folder / "initramfs")
+        self.initramfs(self.folder / "initramfs")
         if self.console:
             self.process = subprocess.Popen(self._command())
             return self
@@ -275,7 +275,13 @@ class Guest:
                 self.port.close()
                 self._alive(deadline)
                 time.sleep(0.02)
-        self._line(deadline)
+        self.ready()
+
+    def ready(self):
+        """Waits until the guest takes commands: after its start, and after each later one."""
+        deadline = time.monotonic() + self.timeout
+        while self._line(deadline) != "ready":
+            pass
 
     def _alive(self, deadline):
         if self.process.poll() is not None:
