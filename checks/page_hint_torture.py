@@ -133,7 +133,9 @@ class Lost(HintCheck):
 
     @classmethod
     def setUpClass(cls):
-        cls.hinting = cls.enterClassContext(Hinting(("ext4", "xfs", "erofs"), {"data": cls.DATA}, "movablecore=64M"))
+        # Two blocks of memory that are movable as a whole.
+        cls.hinting = cls.enterClassContext(Hinting(("ext4", "xfs", "erofs"), {"data": cls.DATA}, "movablecore=256M",
+                                                    memory="512M"))
         for name in cls.hinting.names:
             cls.hinting.guest.run(f"mkdir -p /mnt/{name} && mount -t {name} {cls.hinting.device(name)} /mnt/{name}")
 
