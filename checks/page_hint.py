@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """Guest page hinting: the host takes page cache of a guest, which reads its files again as they are.
 
-On the release kernel: this is the experiment of bench/page_hint with fewer files in a smaller guest.
+On the release kernel: this is what bench/page_hint measures.
 """
 import unittest
 
 from coopguest import ControlProgram
-from hinting import (DEBUGFS, DISK, agreed_states, counted_grep, guest_states, host_states, kib, mount, reclaim, rest,
-                     share, sweep)
+from hinting import (DEBUGFS, DISK, agreed_states, counted_grep, grep, guest_states, host_states, kib, mount, reclaim,
+                     rest, share, sweep)
 from systems import SystemCheck, resident_pages
 
 # 74 MiB, and the guest that keeps them in its page cache.
@@ -78,6 +78,22 @@ class VolatilePageCache(SystemCheck):
         self.volatile()
         guest.sysctl("page_hint_volatile", 0)
         self.eventually(lambda: guest_states(guest)["V"]["tot"] == 0, "all pages are stable")
+
+
+class ExperimentOf2009(SystemCheck):
+    """A guest of 1 GiB searches more files than fit into it."""
+
+    def test_most_resident_pages_are_volatile(self):
+        guest = self.boot(self.enterContext(ControlProgram()), memory="1G", kernel="release",
+                          append="page_hint.volatile=1", disks=[DISK])
+        mount(guest)
+        found = set()
+        for _ in range(2):
+            found.add(grep(guest))
+            sweep(guest)
+            states, _ = agreed_states(guest)
+            self.assertGreaterEqual(share(states), 82)
+        self.assertEqual(len(found), 1)
 
 
 if __name__ == "__main__":
