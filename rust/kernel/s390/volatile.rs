@@ -9,7 +9,7 @@
 //!
 //! # Protocol
 //!
-//! - [`LockedFolio::make_volatile`] freezes the reference count, so that no look-up succeeds, looks
+//! - [`Session::make_volatile`] freezes the reference count, so that no look-up succeeds, looks
 //!   once more whether the folio may become volatile, sets the mark `PG_arch_2` and the page
 //!   states, and unfreezes the count.
 //! - Every look-up that is after the contents takes a reference and then looks for the mark
