@@ -11,6 +11,7 @@ pub mod iucv;
 pub mod page_state;
 pub mod respond;
 pub mod system;
+pub mod tmem;
 pub mod user_id;
 
 pub use user_id::UserId;

@@ -1,0 +1,1118 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Guests and operators at a store. Blocks are made and read byte by byte here, as another implementation would.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::num::NonZeroU16;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::UserId;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+const QUERY: Function = Function::Query;
+const POOL_CREATE: Function = Function::PoolCreate;
+const POOL_DESTROY: Function = Function::PoolDestroy;
+const BATCH: Function = Function::Batch;
+const STATS: Function = Function::Stats;
+
+const PUT: u16 = 1;
+const GET: u16 = 2;
+const GET_KEEP: u16 = 3;
+const FLUSH_RANGE: u16 = 4;
+const FLUSH_OBJECT: u16 = 5;
+
+const OK: u16 = 0;
+const MISS: u16 = 1;
+const REJECTED: u16 = 2;
+const AGAIN: u16 = 3;
+const BAD_POOL: u16 = 0x10;
+const BAD_ADDR: u16 = 0x11;
+const BAD_LEN: u16 = 0x12;
+const BAD_FLAGS: u16 = 0x13;
+const BAD_OP: u16 = 0x14;
+const BAD_VERSION: u16 = 0x15;
+const EPOCH: u16 = 0x16;
+const DENIED: u16 = 0x17;
+
+const PERSISTENT: u32 = 1;
+const EPHEMERAL: u32 = 2;
+
+/// Frames of a guest's storage.
+const FRAMES: u64 = 1024;
+
+#[derive(Default)]
+struct Ram(RefCell<Vec<u8>>);
+
+impl Ram {
+    fn slot(&self, frames: Frames) -> Result<std::ops::Range<usize>, OutsideStorage> {
+        self.check(frames)?;
+        let start = frames.address() as usize;
+        Ok(start..start + frames.bytes())
+    }
+}
+
+impl Storage for Ram {
+    fn check(&self, frames: Frames) -> Result<(), OutsideStorage> {
+        match frames.address().checked_add(frames.bytes() as u64) {
+            Some(end) if end <= FRAMES * PAGE => Ok(()),
+            _ => Err(OutsideStorage),
+        }
+    }
+
+    fn read(&self, frames: Frames, bytes: &mut [u8]) -> Result<(), OutsideStorage> {
+        bytes.copy_from_slice(&self.0.borrow()[self.slot(frames)?]);
+        Ok(())
+    }
+
+    fn write(&self, frames: Frames, bytes: &[u8]) -> Result<(), OutsideStorage> {
+        let slot = self.slot(frames)?;
+        self.0.borrow_mut()[slot].copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// A block in the making.
+#[derive(Clone)]
+struct Bytes(Vec<u8>);
+
+impl Bytes {
+    /// A good header.
+    fn new(epoch: u64, nr: u16) -> Self {
+        let mut block = Self(vec![0; 4096]);
+        block
+            .set(0, b"TMEM")
+            .set(4, &[0, 1, 0, 64, 0, 64])
+            .set(10, &nr.to_be_bytes())
+            .set(16, &epoch.to_be_bytes());
+        block
+    }
+
+    fn set(&mut self, at: usize, bytes: &[u8]) -> &mut Self {
+        self.0[at..at + bytes.len()].copy_from_slice(bytes);
+        self
+    }
+
+    fn half(&self, at: usize) -> u16 {
+        u16::from_be_bytes(self.0[at..at + 2].try_into().unwrap())
+    }
+
+    fn word(&self, at: usize) -> u32 {
+        u32::from_be_bytes(self.0[at..at + 4].try_into().unwrap())
+    }
+
+    fn double(&self, at: usize) -> u64 {
+        u64::from_be_bytes(self.0[at..at + 8].try_into().unwrap())
+    }
+
+    fn done(&self) -> u16 {
+        self.half(12)
+    }
+
+    fn rc(&self, place: usize) -> u16 {
+        self.half(64 + 64 * place + 2)
+    }
+}
+
+/// An entry of a batch.
+#[derive(Clone, Copy, Debug)]
+struct Op {
+    op: u16,
+    pool: u32,
+    object: u64,
+    index: u64,
+    frame: u64,
+    pages: u32,
+}
+
+impl Op {
+    fn encode(&self) -> [u8; 64] {
+        let mut entry = Bytes(vec![0; 64]);
+        entry
+            .set(0, &self.op.to_be_bytes())
+            .set(2, &[0xee; 2])
+            .set(4, &self.pool.to_be_bytes())
+            .set(24, &self.object.to_be_bytes())
+            .set(32, &self.index.to_be_bytes())
+            .set(40, &(self.frame * PAGE).to_be_bytes())
+            .set(48, &self.pages.to_be_bytes())
+            .set(56, b"a cookie");
+        entry.0.try_into().unwrap()
+    }
+}
+
+fn id(text: &str) -> UserId {
+    UserId::new(text).unwrap()
+}
+
+/// A guest at a store.
+struct Guest {
+    id: ClientId,
+    epoch: u64,
+    ram: Ram,
+}
+
+impl Guest {
+    fn new(store: &mut Store, user: &str) -> Self {
+        let epoch = 0x0102_0304_0506_0700 + user.len() as u64;
+        let ram = Ram(vec![0; (FRAMES * PAGE) as usize].into());
+        Self {
+            id: store.log_on(id(user), Epoch(epoch)),
+            epoch,
+            ram,
+        }
+    }
+
+    fn call(&self, store: &mut Store, function: Function, bytes: &mut Bytes) -> u16 {
+        let mut block = Block::new(&bytes.0).unwrap();
+        let answer = store
+            .execute(self.id, function, &mut block, &self.ram)
+            .unwrap();
+        bytes.0 = block.as_bytes().to_vec();
+        answer.rc
+    }
+
+    fn create(&self, store: &mut Store, kind: u32) -> u32 {
+        let (rc, block) = self.try_create(store, kind, 0);
+        assert_eq!(rc, OK);
+        block.word(64)
+    }
+
+    fn try_create(&self, store: &mut Store, kind: u32, quota: u64) -> (u16, Bytes) {
+        let mut block = Bytes::new(self.epoch, 1);
+        block
+            .set(68, &kind.to_be_bytes())
+            .set(72, &[0, 12])
+            .set(80, &quota.to_be_bytes())
+            .set(88, b"a file system");
+        (self.call(store, POOL_CREATE, &mut block), block)
+    }
+
+    fn destroy(&self, store: &mut Store, pool: u32) -> u16 {
+        let mut block = Bytes::new(self.epoch, 1);
+        block.set(64, &pool.to_be_bytes());
+        self.call(store, POOL_DESTROY, &mut block)
+    }
+
+    /// One entry; its return code.
+    fn op(&self, store: &mut Store, op: Op) -> u16 {
+        let mut block = Bytes::new(self.epoch, 1);
+        block.set(64, &op.encode());
+        let rc = self.call(store, BATCH, &mut block);
+        assert_eq!(block.0[120..128], *b"a cookie");
+        assert_eq!(rc == AGAIN, block.rc(0) == AGAIN);
+        block.rc(0)
+    }
+
+    fn put(&self, store: &mut Store, pool: u32, index: u64, frame: u64, pages: u32) -> u16 {
+        let op = Op {
+            op: PUT,
+            pool,
+            object: 1,
+            index,
+            frame,
+            pages,
+        };
+        self.op(store, op)
+    }
+
+    fn get(&self, store: &mut Store, pool: u32, index: u64, frame: u64, pages: u32) -> u16 {
+        let op = Op {
+            op: GET,
+            pool,
+            object: 1,
+            index,
+            frame,
+            pages,
+        };
+        self.op(store, op)
+    }
+
+    fn flush(&self, store: &mut Store, pool: u32, index: u64, pages: u32) -> u16 {
+        let op = Op {
+            op: FLUSH_RANGE,
+            pool,
+            object: 1,
+            index,
+            frame: 0,
+            pages,
+        };
+        self.op(store, op)
+    }
+
+    fn fill(&self, frame: u64, seed: u64) {
+        self.ram.0.borrow_mut()[(frame * PAGE) as usize..][..PAGE_SIZE]
+            .copy_from_slice(&content(seed));
+    }
+
+    fn holds(&self, frame: u64, seed: u64) -> bool {
+        self.ram.0.borrow()[(frame * PAGE) as usize..][..PAGE_SIZE] == content(seed)
+    }
+
+    /// Pages, bytes, puts, rejected, hits, misses, evicted.
+    fn stats(&self, store: &mut Store, pool: u32) -> [u64; 7] {
+        let mut block = Bytes::new(self.epoch, 1);
+        block.set(64, &pool.to_be_bytes());
+        assert_eq!(self.call(store, STATS, &mut block), OK);
+        std::array::from_fn(|place| block.double(72 + 8 * place))
+    }
+}
+
+/// A page of content: seed 0 is all zeroes, an even seed compresses, an odd one does not.
+fn content(seed: u64) -> [u8; PAGE_SIZE] {
+    let mut state = seed;
+    std::array::from_fn(|place| {
+        if seed.is_multiple_of(2) {
+            return seed.to_be_bytes()[place % 8];
+        }
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    })
+}
+
+/// A store, and a guest with an ephemeral and a persistent pool.
+fn one_guest(frames: u64) -> (Store, Guest, u32, u32) {
+    let mut store = Store::new(frames);
+    let guest = Guest::new(&mut store, "LINUX01");
+    let ephemeral = guest.create(&mut store, EPHEMERAL);
+    let persistent = guest.create(&mut store, PERSISTENT);
+    (store, guest, ephemeral, persistent)
+}
+
+fn used(store: &Store) -> u64 {
+    store.list(None).unwrap().used
+}
+
+#[test]
+fn what_there_is_can_be_asked_in_any_version() {
+    let (mut store, guest, ..) = one_guest(100);
+    let mut block = Bytes::new(0, 1);
+    block.set(4, &[0x7f, 0xff]).set(64, &[0xee; 64]);
+    assert_eq!(guest.call(&mut store, QUERY, &mut block), OK);
+    assert_eq!(block.double(16), guest.epoch);
+    assert_eq!(
+        block.0[64..84],
+        [0, 1, 0, 1, 0, 63, 0, 16, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0]
+    );
+    assert_eq!(block.0[84..128], [0; 44]);
+}
+
+#[test]
+fn each_field_of_the_header_is_checked_and_a_bad_one_changes_nothing() {
+    let (mut store, guest, pool, _) = one_guest(100);
+    guest.fill(1, 3);
+    let op = Op {
+        op: PUT,
+        pool,
+        object: 1,
+        index: 0,
+        frame: 1,
+        pages: 1,
+    };
+    let bad: &[(usize, &[u8], u16)] = &[
+        (0, b"tMEM", BAD_VERSION),
+        (4, &[0, 2], BAD_VERSION),
+        (4, &[0, 0], BAD_VERSION),
+        (6, &[0, 128], BAD_LEN),
+        (8, &[0, 63], BAD_LEN),
+        (10, &[0, 0], BAD_LEN),
+        (10, &[0, 64], BAD_LEN),
+        (10, &[0xff, 0xff], BAD_LEN),
+        (12, &[0, 1], BAD_LEN),
+        (14, &[0, 2], BAD_FLAGS),
+        (14, &[0x80, 1], BAD_FLAGS),
+        (24, &[1], BAD_FLAGS),
+        (63, &[1], BAD_FLAGS),
+        (23, &[0xff], EPOCH),
+    ];
+    for &(at, bytes, rc) in bad {
+        let mut block = Bytes::new(guest.epoch, 1);
+        block.set(64, &op.encode()).set(at, bytes);
+        let before = block.0.clone();
+        assert_eq!(
+            guest.call(&mut store, BATCH, &mut block),
+            rc,
+            "{bytes:?} at {at}"
+        );
+        assert_eq!(block.0, before);
+        assert_eq!(guest.get(&mut store, pool, 0, 2, 1), MISS);
+    }
+    for function in [QUERY, POOL_CREATE, POOL_DESTROY, STATS] {
+        let mut block = Bytes::new(guest.epoch, 2);
+        assert_eq!(guest.call(&mut store, function, &mut block), BAD_LEN);
+    }
+    assert!(Block::new(&[0; 4095]).is_none());
+}
+
+#[test]
+fn pages_go_and_come_back_once() {
+    let (mut store, guest, ephemeral, persistent) = one_guest(100);
+    for pool in [ephemeral, persistent] {
+        for seed in [0, 2, 3] {
+            guest.fill(1, seed);
+            assert_eq!(guest.put(&mut store, pool, 7, 1, 1), OK);
+            guest.fill(1, 99);
+            let keep = Op {
+                op: GET_KEEP,
+                pool,
+                object: 1,
+                index: 7,
+                frame: 2,
+                pages: 1,
+            };
+            assert_eq!(guest.op(&mut store, keep), OK);
+            assert!(guest.holds(2, seed));
+            assert_eq!(guest.get(&mut store, pool, 7, 3, 1), OK);
+            assert!(guest.holds(3, seed));
+            assert_eq!(guest.get(&mut store, pool, 7, 3, 1), MISS);
+            assert_eq!(guest.op(&mut store, keep), MISS);
+        }
+        let [pages, bytes, puts, rejected, hits, misses, evicted] = guest.stats(&mut store, pool);
+        assert_eq!(
+            (pages, bytes, puts, rejected, hits, misses, evicted),
+            (0, 0, 3, 0, 6, 6, 0)
+        );
+    }
+    assert_eq!(guest.stats(&mut store, u32::MAX)[2], 6);
+    assert_eq!(used(&store), 0);
+}
+
+#[test]
+fn several_pages_are_all_or_none() {
+    let (mut store, guest, pool, _) = one_guest(2000);
+    for frame in 0..256 {
+        guest.fill(frame, frame);
+    }
+    assert_eq!(guest.put(&mut store, pool, 1000, 0, 256), OK);
+    assert_eq!(guest.flush(&mut store, pool, 1100, 1), OK);
+    guest.fill(300, 5);
+    assert_eq!(guest.get(&mut store, pool, 1000, 300, 256), MISS);
+    assert!(guest.holds(300, 5));
+    assert_eq!(guest.get(&mut store, pool, 1000, 300, 100), OK);
+    assert!((0..100).all(|page| guest.holds(300 + page, page)));
+    assert_eq!(guest.get(&mut store, pool, 1101, 300, 155), OK);
+    assert!((0..155).all(|page| guest.holds(300 + page, 101 + page)));
+    assert_eq!(guest.stats(&mut store, pool)[0], 0);
+}
+
+#[test]
+fn a_put_that_fails_leaves_nothing() {
+    let (mut store, guest, _, pool) = one_guest(100);
+    let good = Op {
+        op: PUT,
+        pool,
+        object: 1,
+        index: 10,
+        frame: 1,
+        pages: 2,
+    };
+    let bad = |change: fn(&mut Op)| {
+        let mut op = good;
+        change(&mut op);
+        op.encode()
+    };
+    let mut flags = good.encode();
+    flags[55] = 1;
+    let cases = [
+        (bad(|op| op.frame = FRAMES), BAD_ADDR),
+        (bad(|op| op.frame = FRAMES - 1), BAD_ADDR),
+        (bad(|op| op.frame = u64::MAX / PAGE), BAD_ADDR),
+        (bad(|op| op.pages = 257), BAD_LEN),
+        (bad(|op| op.pages = u32::MAX), BAD_LEN),
+        (flags, BAD_FLAGS),
+    ];
+    let mut unaligned = good.encode();
+    unaligned[47] = 8;
+    for (entry, rc) in cases.into_iter().chain([(unaligned, BAD_ADDR)]) {
+        assert_eq!(guest.op(&mut store, good), OK);
+        let mut block = Bytes::new(guest.epoch, 1);
+        block.set(64, &entry);
+        assert_eq!(guest.call(&mut store, BATCH, &mut block), OK);
+        assert_eq!(block.rc(0), rc, "{entry:?}");
+        assert_eq!(guest.stats(&mut store, pool)[0], 0, "{rc:#x}");
+    }
+    // Of no pages, nothing is to go.
+    assert_eq!(guest.op(&mut store, good), OK);
+    assert_eq!(guest.put(&mut store, pool, 10, 1, 0), BAD_LEN);
+    assert_eq!(guest.stats(&mut store, pool)[0], 2);
+    // Behind the last index there is none.
+    assert_eq!(guest.put(&mut store, pool, u64::MAX, 1, 1), OK);
+    assert_eq!(guest.put(&mut store, pool, u64::MAX, 1, 2), BAD_LEN);
+    assert_eq!(guest.stats(&mut store, pool)[0], 2);
+    store.set(None, Setting::Frozen(true)).unwrap();
+    assert_eq!(guest.op(&mut store, good), REJECTED);
+    assert_eq!(guest.stats(&mut store, pool)[0], 0);
+}
+
+#[test]
+fn a_get_that_fails_leaves_frames_and_pages() {
+    let (mut store, guest, pool, _) = one_guest(100);
+    guest.fill(1, 3);
+    assert_eq!(guest.put(&mut store, pool, 0, 1, 2), OK);
+    guest.fill(FRAMES - 1, 5);
+    assert_eq!(guest.get(&mut store, pool, 0, FRAMES - 1, 2), BAD_ADDR);
+    assert!(guest.holds(FRAMES - 1, 5));
+    assert_eq!(guest.get(&mut store, pool, 0, 1, 257), BAD_LEN);
+    assert_eq!(guest.get(&mut store, pool, 0, 2, 2), OK);
+    assert!(guest.holds(2, 3));
+}
+
+#[test]
+fn flushes() {
+    let (mut store, guest, pool, _) = one_guest(100);
+    let put = |store: &mut Store, object, index| {
+        let op = Op {
+            op: PUT,
+            pool,
+            object,
+            index,
+            frame: 0,
+            pages: 1,
+        };
+        assert_eq!(guest.op(store, op), OK);
+    };
+    let left = |store: &mut Store| guest.stats(store, pool)[0];
+    for index in [0, 1, 2, u64::MAX] {
+        put(&mut store, 1, index);
+        put(&mut store, 2, index);
+    }
+    assert_eq!(guest.flush(&mut store, pool, 1, 1), OK);
+    assert_eq!(left(&mut store), 7);
+    assert_eq!(guest.flush(&mut store, pool, 1, u32::MAX - 1), OK);
+    assert_eq!(left(&mut store), 6);
+    assert_eq!(guest.flush(&mut store, pool, 1, u32::MAX), OK);
+    assert_eq!(left(&mut store), 5);
+    assert_eq!(guest.flush(&mut store, pool, 1, 0), BAD_LEN);
+    let object = Op {
+        op: FLUSH_OBJECT,
+        pool,
+        object: 2,
+        index: 0,
+        frame: 0,
+        pages: 0,
+    };
+    assert_eq!(guest.op(&mut store, Op { pages: 1, ..object }), BAD_LEN);
+    assert_eq!(guest.op(&mut store, Op { index: 1, ..object }), BAD_LEN);
+    assert_eq!(guest.op(&mut store, Op { frame: 1, ..object }), BAD_ADDR);
+    assert_eq!(guest.op(&mut store, Op { op: 6, ..object }), BAD_OP);
+    assert_eq!(guest.op(&mut store, Op { op: 0, ..object }), BAD_OP);
+    assert_eq!(left(&mut store), 5);
+    assert_eq!(guest.op(&mut store, object), OK);
+    assert_eq!(left(&mut store), 1);
+}
+
+#[test]
+fn a_name_of_a_pool_is_never_used_again() {
+    let (mut store, guest, first, _) = one_guest(100);
+    assert_eq!(guest.put(&mut store, first, 0, 1, 1), OK);
+    assert_eq!(guest.destroy(&mut store, first), OK);
+    assert_eq!(guest.destroy(&mut store, first), BAD_POOL);
+    assert_eq!(used(&store), 0);
+    let second = guest.create(&mut store, EPHEMERAL);
+    assert_eq!((first & 0xffff, second & 0xffff), (0, 0));
+    assert_ne!(first, second);
+    for rc in [
+        guest.get(&mut store, first, 0, 1, 1),
+        guest.put(&mut store, first, 0, 1, 1),
+        guest.flush(&mut store, first, 0, 1),
+        guest.get(&mut store, 0, 0, 1, 1),
+        guest.get(&mut store, u32::MAX, 0, 1, 1),
+    ] {
+        assert_eq!(rc, BAD_POOL);
+    }
+    assert_eq!(guest.get(&mut store, second, 0, 1, 1), MISS);
+}
+
+#[test]
+fn pools_are_made_as_they_are_wanted_or_not_at_all() {
+    let mut store = Store::new(100);
+    let guest = Guest::new(&mut store, "LINUX01");
+    let attempt = |store: &mut Store, at: usize, bytes: &[u8]| {
+        let mut block = Bytes::new(guest.epoch, 1);
+        block.set(71, &[1]).set(72, &[0, 12]).set(at, bytes);
+        guest.call(store, POOL_CREATE, &mut block)
+    };
+    for (at, byte, rc) in [
+        (71, 0, BAD_FLAGS),
+        (71, 3, BAD_FLAGS),
+        (68, 0x80, BAD_FLAGS),
+        (73, 13, BAD_LEN),
+        (67, 1, BAD_FLAGS),
+        (75, 1, BAD_FLAGS),
+        (79, 1, BAD_FLAGS),
+        (127, 1, BAD_FLAGS),
+    ] {
+        assert_eq!(attempt(&mut store, at, &[byte]), rc, "{byte} at {at}");
+    }
+    assert_eq!(guest.try_create(&mut store, EPHEMERAL, 5).0, BAD_LEN);
+    store.set(None, Setting::Cap(Some(0))).unwrap();
+    assert_eq!(guest.try_create(&mut store, PERSISTENT, 5).0, DENIED);
+    store.set(None, Setting::Cap(None)).unwrap();
+
+    let (rc, block) = guest.try_create(&mut store, PERSISTENT, 5);
+    assert_eq!((rc, block.double(80)), (OK, 5));
+    let pool = block.word(64);
+    assert_eq!(guest.put(&mut store, pool, 0, 0, 5), OK);
+    assert_eq!(
+        guest.put(&mut store, pool, 0, 0, 5),
+        OK,
+        "in place of the old ones"
+    );
+    assert_eq!(guest.put(&mut store, pool, 5, 0, 1), REJECTED);
+    assert_eq!(
+        guest.try_create(&mut store, PERSISTENT, 0).1.double(80),
+        u64::MAX
+    );
+    for _ in 2..16 {
+        guest.create(&mut store, EPHEMERAL);
+    }
+    assert_eq!(guest.try_create(&mut store, EPHEMERAL, 0).0, REJECTED);
+    let listing = store.list(Some(id("LINUX01"))).unwrap();
+    let pools = &listing.guests[0].pools;
+    assert_eq!(
+        (pools.len(), pools[0].label.as_str()),
+        (16, "a.file.system")
+    );
+    assert_eq!((pools[0].quota, pools[1].quota), (Some(5), None));
+}
+
+/// A call does so much and no more; the same block goes on where it ended.
+#[test]
+fn work_is_bounded_and_goes_on() {
+    let (mut store, guest, pool, _) = one_guest(10_000);
+    let entry = |op, index, pages| {
+        Op {
+            op,
+            pool,
+            object: 1,
+            index,
+            frame: 0,
+            pages,
+        }
+        .encode()
+    };
+    let mut puts = Bytes::new(guest.epoch, 5);
+    for place in 0..5 {
+        let entry = entry(PUT, 256 * place, 256);
+        puts.set(64 + 64 * place as usize, &entry);
+    }
+    let mut calls = Vec::new();
+    while guest.call(&mut store, BATCH, &mut puts) == AGAIN {
+        assert_eq!(puts.rc(puts.done().into()), AGAIN);
+        calls.push(puts.done());
+    }
+    assert_eq!((calls, puts.done()), (vec![2, 4], 5));
+    assert_eq!(guest.stats(&mut store, pool)[0], 1280);
+    assert_eq!(
+        guest.call(&mut store, BATCH, &mut puts),
+        BAD_LEN,
+        "nothing is left to do"
+    );
+
+    // A flush of whatever length, and a put that is none but must empty as much.
+    for (last, rc) in [
+        (entry(FLUSH_OBJECT, 0, 0), OK),
+        (entry(PUT, 0, 1 << 20), BAD_LEN),
+    ] {
+        for place in 0..5 {
+            assert_eq!(guest.put(&mut store, pool, 256 * place, 0, 256), OK);
+        }
+        let mut block = Bytes::new(guest.epoch, 1);
+        block.set(64, &last);
+        let mut left = vec![];
+        while guest.call(&mut store, BATCH, &mut block) == AGAIN {
+            left.push(guest.stats(&mut store, pool)[0]);
+        }
+        assert_eq!((left, block.rc(0)), (vec![768, 256], rc));
+        assert_eq!(guest.stats(&mut store, pool)[0], 0);
+    }
+}
+
+#[test]
+fn a_batch_goes_on_after_an_error_or_stops() {
+    let (mut store, guest, pool, _) = one_guest(100);
+    let op = |op, index| {
+        Op {
+            op,
+            pool,
+            object: 1,
+            index,
+            frame: 1,
+            pages: 1,
+        }
+        .encode()
+    };
+    for (flags, rc, done, last) in [(0, OK, 3, OK), (1, MISS, 1, 0xeeee)] {
+        let mut block = Bytes::new(guest.epoch, 3);
+        block
+            .set(14, &[0, flags])
+            .set(64, &op(PUT, 0))
+            .set(128, &op(GET, 1))
+            .set(192, &op(GET, 0));
+        assert_eq!(guest.call(&mut store, BATCH, &mut block), rc);
+        assert_eq!(block.done(), done);
+        assert_eq!([block.rc(0), block.rc(1), block.rc(2)], [OK, MISS, last]);
+    }
+}
+
+#[test]
+fn the_frames_that_were_stored_to_are_named() {
+    let (mut store, guest, pool, _) = one_guest(100);
+    assert_eq!(guest.put(&mut store, pool, 0, 1, 2), OK);
+    let mut bytes = Bytes::new(guest.epoch, 2);
+    for (place, index) in [(0, 0), (1, 5)] {
+        let op = Op {
+            op: GET,
+            pool,
+            object: 1,
+            index,
+            frame: 8,
+            pages: 2,
+        };
+        bytes.set(64 + 64 * place, &op.encode());
+    }
+    let mut block = Block::new(&bytes.0).unwrap();
+    let answer = store
+        .execute(guest.id, BATCH, &mut block, &guest.ram)
+        .unwrap();
+    assert_eq!(answer.stored, [Frames::new(8 * PAGE, 2).unwrap()]);
+}
+
+#[test]
+fn a_frozen_guest_gets_and_flushes_but_puts_nothing() {
+    let (mut store, guest, pool, _) = one_guest(100);
+    for index in 0..3 {
+        assert_eq!(guest.put(&mut store, pool, index, 1, 1), OK);
+    }
+    store
+        .set(Some(id("LINUX01")), Setting::Frozen(true))
+        .unwrap();
+    assert_eq!(guest.put(&mut store, pool, 0, 1, 1), REJECTED);
+    assert_eq!(guest.get(&mut store, pool, 0, 1, 1), MISS);
+    assert_eq!(guest.put(&mut store, pool, 9, 1, 1), REJECTED);
+    assert_eq!(guest.get(&mut store, pool, 1, 1, 1), OK);
+    assert_eq!(guest.flush(&mut store, pool, 2, 1), OK);
+    assert_eq!(guest.stats(&mut store, pool)[0], 0);
+    // Later guests only if it is for all.
+    let other = Guest::new(&mut store, "LINUX02");
+    let other_pool = other.create(&mut store, EPHEMERAL);
+    assert_eq!(other.put(&mut store, other_pool, 0, 1, 1), OK);
+    store
+        .set(Some(id("LINUX01")), Setting::Frozen(false))
+        .unwrap();
+    assert_eq!(guest.put(&mut store, pool, 0, 1, 1), OK);
+    store.set(None, Setting::Frozen(true)).unwrap();
+    let third = Guest::new(&mut store, "LINUX03");
+    let third_pool = third.create(&mut store, EPHEMERAL);
+    assert_eq!(third.put(&mut store, third_pool, 0, 1, 1), REJECTED);
+}
+
+#[test]
+fn a_cap_is_kept() {
+    let (mut store, guest, ephemeral, persistent) = one_guest(1000);
+    for page in 0..20 {
+        guest.fill(page, 2 * page + 1);
+        assert_eq!(guest.put(&mut store, ephemeral, page, page, 1), OK);
+    }
+    store
+        .set(Some(id("LINUX01")), Setting::Cap(Some(10)))
+        .unwrap();
+    assert!(store.trim(5), "in steps");
+    assert!(!store.trim(100));
+    assert_eq!(
+        (guest.stats(&mut store, ephemeral)[0], used(&store)),
+        (9, 10)
+    );
+    // The oldest ones went; of the others the oldest goes first.
+    assert_eq!(guest.get(&mut store, ephemeral, 10, 30, 1), MISS);
+    assert_eq!(guest.put(&mut store, persistent, 0, 1, 4), OK);
+    let [pages, .., evicted] = guest.stats(&mut store, ephemeral);
+    assert_eq!((pages, evicted), (5, 15));
+    assert_eq!(guest.get(&mut store, ephemeral, 15, 30, 1), OK);
+    assert!(guest.holds(30, 31));
+    // What cannot fit costs nobody anything.
+    assert_eq!(guest.put(&mut store, persistent, 10, 1, 6), REJECTED);
+    assert_eq!(guest.stats(&mut store, ephemeral)[0], 4);
+    assert_eq!(guest.put(&mut store, persistent, 10, 1, 5), OK);
+    assert_eq!(guest.stats(&mut store, ephemeral)[0], 0);
+    // Persistent pages stay, whatever the cap.
+    store.set(None, Setting::Cap(Some(1))).unwrap();
+    assert!(!store.trim(100));
+    assert_eq!(guest.stats(&mut store, persistent)[0], 9);
+    assert_eq!(guest.put(&mut store, ephemeral, 0, 1, 1), REJECTED);
+}
+
+#[test]
+fn what_was_of_use_stays_longer() {
+    let (mut store, guest, pool, _) = one_guest(1000);
+    for page in 0..3 {
+        guest.fill(page, 2 * page + 1);
+        assert_eq!(guest.put(&mut store, pool, page, page, 1), OK);
+    }
+    let keep = Op {
+        op: GET_KEEP,
+        pool,
+        object: 1,
+        index: 0,
+        frame: 9,
+        pages: 1,
+    };
+    assert_eq!(guest.op(&mut store, keep), OK);
+    store.set(None, Setting::Cap(Some(2))).unwrap();
+    assert!(!store.trim(100));
+    assert_eq!(guest.get(&mut store, pool, 1, 9, 1), MISS);
+    assert_eq!(guest.get(&mut store, pool, 2, 9, 1), MISS);
+    assert_eq!(guest.get(&mut store, pool, 0, 9, 1), OK);
+}
+
+/// Pages of all guests, of content that takes a frame and more.
+fn fill_up(store: &mut Store, guest: &Guest, pool: u32, pages: u64) {
+    for page in 0..pages {
+        guest.fill(0, 2 * page + 1);
+        assert_eq!(guest.put(store, pool, page, 0, 1), OK);
+    }
+}
+
+#[test]
+fn who_has_more_than_its_share_loses_pages_first() {
+    let mut store = Store::new(90);
+    let guests = ["LINUX01", "LINUX02"].map(|user| Guest::new(&mut store, user));
+    let pools = guests
+        .each_ref()
+        .map(|guest| guest.create(&mut store, EPHEMERAL));
+    let pages = |store: &mut Store| [0, 1].map(|which| guests[which].stats(store, pools[which])[0]);
+    fill_up(&mut store, &guests[0], pools[0], 200);
+    assert_eq!(pages(&mut store), [85, 0]);
+    fill_up(&mut store, &guests[1], pools[1], 20);
+    assert_eq!(pages(&mut store), [65, 20], "it is below its share");
+    fill_up(&mut store, &guests[1], pools[1], 200);
+    let [first, second] = pages(&mut store);
+    assert!(
+        first + second == 85 && first.abs_diff(second) <= 1,
+        "{first} {second}"
+    );
+    let weight = Setting::Weight(NonZeroU16::new(300).unwrap());
+    store.set(Some(id("LINUX01")), weight).unwrap();
+    fill_up(&mut store, &guests[0], pools[0], 200);
+    fill_up(&mut store, &guests[1], pools[1], 200);
+    let [first, second] = pages(&mut store);
+    assert!(
+        first + second == 85 && first.abs_diff(3 * second) <= 3,
+        "{first} {second}"
+    );
+}
+
+#[test]
+fn persistent_pages_take_a_share_at_most_and_stay() {
+    let mut store = Store::new(84);
+    let guests = ["LINUX01", "LINUX02"].map(|user| Guest::new(&mut store, user));
+    let [first, second] = guests;
+    let swap = first.create(&mut store, PERSISTENT);
+    let cache = second.create(&mut store, EPHEMERAL);
+    fill_up(&mut store, &second, cache, 80);
+    fill_up(&mut store, &first, swap, 40);
+    first.fill(0, 81);
+    assert_eq!(
+        first.put(&mut store, swap, 40, 0, 1),
+        REJECTED,
+        "half of the store"
+    );
+    assert_eq!(second.stats(&mut store, cache)[0], 40);
+    fill_up(&mut store, &second, cache, 200);
+    for page in 0..40 {
+        assert_eq!(first.get(&mut store, swap, page, 1, 1), OK);
+        assert!(first.holds(1, 2 * page + 1));
+    }
+    let swap = second.create(&mut store, PERSISTENT);
+    fill_up(&mut store, &second, swap, 40);
+}
+
+#[test]
+fn guests_do_not_see_each_other() {
+    let (mut store, first, pool, _) = one_guest(100);
+    let second = Guest::new(&mut store, "LINUX02");
+    let own = second.create(&mut store, EPHEMERAL);
+    assert_eq!(pool, own, "the same name means another pool");
+    first.fill(1, 3);
+    assert_eq!(first.put(&mut store, pool, 0, 1, 1), OK);
+    assert_eq!(second.get(&mut store, own, 0, 1, 1), MISS);
+    assert_eq!(second.flush(&mut store, own, 0, 1), OK);
+    assert_eq!(second.destroy(&mut store, own), OK);
+    assert_eq!(second.get(&mut store, own, 0, 1, 1), BAD_POOL);
+    assert_eq!(first.get(&mut store, pool, 0, 2, 1), OK);
+    assert!(first.holds(2, 3));
+}
+
+#[test]
+fn a_reset_or_logoff_leaves_nothing() {
+    let (mut store, mut guest, pool, persistent) = one_guest(100);
+    assert_eq!(guest.put(&mut store, pool, 0, 1, 1), OK);
+    assert_eq!(guest.put(&mut store, persistent, 0, 1, 1), OK);
+    assert_eq!(store.reset(guest.id, Epoch(5)).len(), 2);
+    assert_eq!(used(&store), 0);
+    let mut block = Bytes::new(guest.epoch, 1);
+    assert_eq!(guest.call(&mut store, POOL_CREATE, &mut block), EPOCH);
+    guest.epoch = 5;
+    assert_eq!(guest.get(&mut store, pool, 0, 1, 1), BAD_POOL);
+    let new = guest.create(&mut store, PERSISTENT);
+    assert_ne!(new, pool);
+    assert_eq!(guest.put(&mut store, new, 0, 1, 1), OK);
+    assert_eq!(store.log_off(guest.id).len(), 1);
+    assert_eq!(used(&store), 0);
+    let block = Bytes::new(guest.epoch, 1);
+    let mut block = Block::new(&block.0).unwrap();
+    assert!(
+        store
+            .execute(guest.id, QUERY, &mut block, &guest.ram)
+            .is_none()
+    );
+    assert_ne!(store.log_on(id("LINUX01"), Epoch(5)), guest.id);
+}
+
+#[test]
+fn operators_lose_persistent_pages_only_by_force() {
+    let (mut store, guest, ephemeral, persistent) = one_guest(100);
+    let user = id("LINUX01");
+    let pool = PoolId::from_number(persistent);
+    let all = Selection {
+        whose: None,
+        pool: None,
+        only_ephemeral: false,
+        force: false,
+    };
+    let put = |store: &mut Store| {
+        for pool in [ephemeral, persistent] {
+            assert_eq!(guest.put(store, pool, 0, 1, 1), OK);
+        }
+    };
+    let pages = |store: &mut Store| [ephemeral, persistent].map(|pool| guest.stats(store, pool)[0]);
+    put(&mut store);
+    let refused = Some(Refusal::Persistent {
+        user,
+        pool,
+        pages: 1,
+    });
+    assert_eq!(store.flush(&all).err(), refused);
+    assert_eq!(store.destroy(&all).err(), refused);
+    let one = Selection {
+        whose: Some(user),
+        pool: Some(pool),
+        ..all
+    };
+    assert_eq!(store.flush(&one).err(), refused);
+    assert_eq!(pages(&mut store), [1, 1]);
+    store
+        .flush(&Selection {
+            only_ephemeral: true,
+            ..all
+        })
+        .unwrap();
+    assert_eq!(pages(&mut store), [0, 1]);
+    put(&mut store);
+    store.flush(&Selection { force: true, ..one }).unwrap();
+    assert_eq!(pages(&mut store), [1, 0]);
+    assert_eq!(guest.get(&mut store, persistent, 0, 2, 1), MISS);
+    // Empty, it may go.
+    assert_eq!(store.destroy(&one).unwrap().len(), 1);
+    assert_eq!(guest.put(&mut store, persistent, 0, 1, 1), BAD_POOL);
+    assert_eq!(
+        store.destroy(&one).err(),
+        Some(Refusal::NoPool { user, pool })
+    );
+    store.destroy(&all).unwrap();
+    assert_eq!(guest.get(&mut store, ephemeral, 0, 1, 1), BAD_POOL);
+    assert_eq!(used(&store), 0);
+    let nobody = Some(id("NOBODY"));
+    let refused = Some(Refusal::NotLoggedOn(id("NOBODY")));
+    assert_eq!(
+        store
+            .flush(&Selection {
+                whose: nobody,
+                ..all
+            })
+            .err(),
+        refused
+    );
+    assert_eq!(store.list(nobody).err(), refused);
+    assert_eq!(store.set(nobody, Setting::Frozen(true)).err(), refused);
+}
+
+/// What guests and operators may do, in a random test.
+#[derive(Clone, Debug)]
+enum Step {
+    Op {
+        guest: usize,
+        persistent: bool,
+        op: Op,
+        seeds: u64,
+    },
+    Set(usize, Setting),
+    Flush(usize),
+    Reset(usize),
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let op = (1..=5_u16, 0..2_u64, 0..12_u64, 0..60_u64, 1..5_u32).prop_map(
+        |(op, object, index, frame, pages)| {
+            let whole = op == FLUSH_OBJECT;
+            Op {
+                op,
+                pool: 0,
+                object,
+                index: if whole { 0 } else { index },
+                frame: if op >= FLUSH_RANGE { 0 } else { frame },
+                pages: if whole { 0 } else { pages },
+            }
+        },
+    );
+    let setting = prop_oneof![
+        (1..500_u16).prop_map(|weight| Setting::Weight(NonZeroU16::new(weight).unwrap())),
+        proptest::option::of(0..30_u64).prop_map(Setting::Cap),
+        any::<bool>().prop_map(Setting::Compress),
+        any::<bool>().prop_map(Setting::Frozen),
+    ];
+    prop_oneof![
+        40 => (0..2_usize, any::<bool>(), op, any::<u64>())
+            .prop_map(|(guest, persistent, op, seeds)| Step::Op { guest, persistent, op, seeds }),
+        2 => (0..2_usize, setting).prop_map(|(guest, setting)| Step::Set(guest, setting)),
+        1 => (0..2_usize).prop_map(Step::Flush),
+        1 => (0..2_usize).prop_map(Step::Reset),
+    ]
+}
+
+/// What a guest must find under its handles: by persistent or not, object and index.
+type Model = HashMap<(bool, u64, u64), u64>;
+
+/// A step of a guest, judged by what it may expect.
+fn judge(
+    store: &mut Store,
+    guest: &Guest,
+    model: &mut Model,
+    persistent: bool,
+    op: Op,
+    seeds: u64,
+) -> Result<(), TestCaseError> {
+    let pages = u64::from(op.pages);
+    let key = |page| (persistent, op.object, op.index + page);
+    let seed = |page: u64| seeds.wrapping_add(page);
+    let untouched = seed(100);
+    for page in 0..pages {
+        guest.fill(
+            op.frame + page,
+            if op.op == PUT { seed(page) } else { untouched },
+        );
+    }
+    let rc = guest.op(store, op);
+    match op.op {
+        PUT => {
+            prop_assert!(rc == OK || rc == REJECTED, "{}", rc);
+            for page in 0..pages {
+                if rc == OK {
+                    model.insert(key(page), seed(page));
+                } else {
+                    model.remove(&key(page));
+                }
+            }
+        }
+        GET | GET_KEEP => {
+            let expected: Vec<_> = (0..pages)
+                .map(|page| model.get(&key(page)).copied())
+                .collect();
+            let all = expected.iter().all(Option::is_some);
+            prop_assert!(rc == MISS || rc == OK && all, "{}: {:?}", rc, expected);
+            prop_assert!(!persistent || all == (rc == OK));
+            for (page, seed) in (0..).zip(expected) {
+                let seed = if rc == OK { seed.unwrap() } else { untouched };
+                prop_assert!(guest.holds(op.frame + page, seed));
+                if rc == OK && op.op == GET {
+                    model.remove(&key(page));
+                }
+            }
+        }
+        _ => {
+            prop_assert_eq!(rc, OK);
+            model.retain(|&(kind, object, index), _| {
+                let flushed =
+                    op.op == FLUSH_OBJECT || (op.index..op.index + pages).contains(&index);
+                kind != persistent || object != op.object || !flushed
+            });
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    /// A get gives what the last put stored, of a persistent pool always, of an ephemeral one if anything.
+    #[test]
+    fn a_store_is_a_map_that_may_forget_what_is_ephemeral(
+        steps in proptest::collection::vec(steps(), 1..200), frames in 1..60_u64)
+    {
+        let mut store = Store::new(frames);
+        let mut guests = ["LINUX01", "LINUX02"].map(|user| Guest::new(&mut store, user));
+        let create = |store: &mut Store, guest: &Guest| [EPHEMERAL, PERSISTENT].map(|kind| guest.create(store, kind));
+        let mut pools = guests.each_ref().map(|guest| create(&mut store, guest));
+        let mut models = [Model::new(), Model::new()];
+        for step in steps {
+            match step {
+                Step::Op { guest: which, persistent, mut op, seeds } => {
+                    op.pool = pools[which][usize::from(persistent)];
+                    judge(&mut store, &guests[which], &mut models[which], persistent, op, seeds)?;
+                }
+                // A cap of nothing would deny the pools that a reset makes again.
+                Step::Set(which, setting) if setting != Setting::Cap(Some(0)) => {
+                    let user = store.list(None).unwrap().guests[which].user_id;
+                    store.set(Some(user), setting).unwrap();
+                    while store.trim(3) {}
+                }
+                Step::Set(..) => {}
+                Step::Flush(which) => {
+                    let whose = Some(store.list(None).unwrap().guests[which].user_id);
+                    let selection = Selection { whose, pool: None, only_ephemeral: false, force: true };
+                    store.flush(&selection).unwrap();
+                    models[which].clear();
+                }
+                Step::Reset(which) => {
+                    guests[which].epoch += 1 << 32;
+                    drop(store.reset(guests[which].id, Epoch(guests[which].epoch)));
+                    pools[which] = create(&mut store, &guests[which]);
+                    models[which].clear();
+                }
+            }
+            prop_assert!(used(&store) <= frames);
+            for (which, model) in models.iter().enumerate() {
+                let kept = guests[which].stats(&mut store, pools[which][1])[0];
+                prop_assert_eq!(kept, model.keys().filter(|key| key.0).count() as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn any_block_has_an_answer(
+        bytes in proptest::collection::vec(any::<u8>(), 4096), subcode in 0..5_u64, good_header: bool, good_pool: bool)
+    {
+        let (mut store, guest, pool, _) = one_guest(50);
+        let other = Guest::new(&mut store, "LINUX02");
+        let others = other.create(&mut store, PERSISTENT);
+        other.fill(0, 3);
+        prop_assert_eq!(other.put(&mut store, others, 0, 0, 1), OK);
+        let mut block = Bytes(bytes);
+        if good_header {
+            block.0[..64].copy_from_slice(&Bytes::new(guest.epoch, 63).0[..64]);
+        }
+        if good_pool {
+            for place in 0..63 {
+                block.set(64 + 64 * place, &[0, place as u8 % 7]).set(68 + 64 * place, &pool.to_be_bytes());
+            }
+        }
+        let before = guest.ram.0.borrow().clone();
+        guest.call(&mut store, Function::from_subcode(subcode).unwrap(), &mut block);
+        prop_assert!(*guest.ram.0.borrow() == before, "nothing was there to get");
+        prop_assert_eq!(other.get(&mut store, others, 0, 1, 1), OK);
+        prop_assert!(other.holds(1, 3));
+    }
+}
