@@ -10,6 +10,7 @@ pub mod ebcdic;
 pub mod iucv;
 pub mod page_state;
 pub mod respond;
+pub mod size;
 pub mod system;
 pub mod tmem;
 pub mod user_id;

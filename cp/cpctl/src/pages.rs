@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, ValueEnum};
 use cp_core::UserId;
-use cp_core::page_state::{Content, PAGE_SIZE, StateTable, Usage};
+use cp_core::page_state::{Content, StateTable, Usage};
+use cp_core::size::{self, SizeError};
 use cp_proto::{Connection, ProtoError, Reply, Request, Selection, Taken};
 use serde_json::{Map, Value, json};
 
@@ -26,11 +27,7 @@ pub enum Command {
 impl Command {
     /// Parses a command line, the verb in either case.
     pub fn new(words: &[String]) -> Result<Self, clap::Error> {
-        let words = words.iter().enumerate().map(|(place, word)| match place {
-            0 => word.to_lowercase(),
-            _ => word.clone(),
-        });
-        Self::try_parse_from(words)
+        Self::try_parse_from(lower_verb(words))
     }
 
     pub fn run(&self, connection: &mut Connection) -> Result<Output, Error> {
@@ -40,6 +37,14 @@ impl Command {
             Self::Torment(torment) => torment.run(connection),
         }
     }
+}
+
+/// The words of a command line, the verb in lower case.
+pub fn lower_verb(words: &[String]) -> impl Iterator<Item = String> {
+    words.iter().enumerate().map(|(place, word)| match place {
+        0 => word.to_lowercase(),
+        _ => word.clone(),
+    })
 }
 
 /// How many pages are in which state, as the host sees it
@@ -109,32 +114,15 @@ impl From<Only> for Usage {
     }
 }
 
-/// Why a size is none.
-#[derive(Debug, thiserror::Error)]
-#[error("a size is a number and K, M or G, such as 64M, of whole pages of 4K, or 'all'")]
-struct SizeError;
-
 fn pages(text: &str) -> Result<u64, SizeError> {
     if text.eq_ignore_ascii_case("all") {
         return Ok(u64::MAX);
     }
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(SizeError)?;
-    let (number, unit) = text.split_at(digits);
-    let unit: u64 = match unit.to_ascii_uppercase().as_str() {
-        "K" => 1 << 10,
-        "M" => 1 << 20,
-        "G" => 1 << 30,
-        _ => return Err(SizeError),
-    };
-    let number: u64 = number.parse().map_err(|_| SizeError)?;
-    let bytes = number.checked_mul(unit).ok_or(SizeError)?;
-    match (bytes / PAGE_SIZE, bytes % PAGE_SIZE) {
-        (1.., 0) => Ok(bytes / PAGE_SIZE),
-        _ => Err(SizeError),
-    }
+    size::pages(text)
 }
 
-fn user_id(text: &str) -> Result<UserId, cp_core::user_id::UserIdError> {
+/// A user ID, in either case.
+pub fn user_id(text: &str) -> Result<UserId, cp_core::user_id::UserIdError> {
     UserId::new(&text.to_uppercase())
 }
 
@@ -251,7 +239,8 @@ impl Torment {
     }
 }
 
-fn unexpected(reply: Reply) -> Error {
+/// What a reply means that is not the one to the request.
+pub fn unexpected(reply: Reply) -> Error {
     match reply {
         Reply::Failed { reason } => Error::Refused(reason),
         _ => ProtoError::UnexpectedReply.into(),
@@ -282,33 +271,6 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_whole_pages() {
-        for (text, expected) in [
-            ("all", u64::MAX),
-            ("ALL", u64::MAX),
-            ("4K", 1),
-            ("64m", 16384),
-            ("1G", 262_144),
-        ] {
-            assert_eq!(pages(text).unwrap(), expected, "{text}");
-        }
-        for text in [
-            "",
-            "0M",
-            "M",
-            "64",
-            "5K",
-            "-4K",
-            "1.5G",
-            "64MB",
-            "everything",
-            "99999999999G",
-        ] {
-            assert!(pages(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn operands_are_checked() {
         let user_id = UserId::new("LINUX01").unwrap();
         assert_eq!(
@@ -320,6 +282,10 @@ mod tests {
                 random: true
             })
         );
+        assert!(matches!(
+            command("reclaim LINUX01 ALL").unwrap(),
+            Command::Reclaim(Reclaim { size: u64::MAX, .. })
+        ));
         assert_eq!(
             command("torment LINUX01 --seconds 5").unwrap(),
             Command::Torment(Torment {
