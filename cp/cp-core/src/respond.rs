@@ -14,6 +14,7 @@ use time::macros::format_description;
 use crate::command::{CommandError, Indicate, Query, Target};
 use crate::system::{Authority, Caller, Settings};
 use crate::user_id::UserId;
+use crate::{diag, tmem};
 
 /// The size of a page or frame, in bytes.
 pub const PAGE_BYTES: u64 = 4096;
@@ -36,6 +37,8 @@ pub trait SystemView {
     fn mem_assist(&self) -> bool;
     /// The machine that all run on.
     fn host(&self) -> HostView;
+    /// Whether there is transcendent memory.
+    fn tmem(&self) -> bool;
 }
 
 /// A virtual machine that is logged on.
@@ -102,6 +105,14 @@ pub fn query(query: Query, caller: Caller, view: &dyn SystemView) -> Lines {
             0,
             0
         )],
+        // To a CP without it, this is a user ID like any other.
+        Query::User(id) if view.tmem() && id.to_string() == "TMEM" => {
+            vec![format!(
+                "TMEM: DIAGNOSE {:04X} VERSION {}",
+                diag::tmem::CODE,
+                tmem::VERSION
+            )]
+        }
         Query::User(id) => {
             logged_on(view, id, "CQU")?;
             vec![entry(id)]
@@ -476,6 +487,9 @@ mod tests {
         fn mem_assist(&self) -> bool {
             true
         }
+        fn tmem(&self) -> bool {
+            true
+        }
         fn host(&self) -> HostView {
             HostView {
                 frames: 524_288,
@@ -494,6 +508,12 @@ mod tests {
 
     fn ask(what: Query) -> Vec<String> {
         query(what, general("LINUX01"), &View).unwrap()
+    }
+
+    #[test]
+    fn tmem_is_found_by_asking() {
+        let tmem = ask(Query::User(id("TMEM")));
+        assert_eq!(tmem, ["TMEM: DIAGNOSE 01F4 VERSION 1"]);
     }
 
     #[test]

@@ -14,9 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use cp_core::UserId;
+use cp_core::tmem::Function;
 use cp_proto::{
     Accounting, CpuConnection, Event, GuestConnection, Iucv, Plist, ProtoError, Reply, Report,
-    Request, Response, Session,
+    Request, Response, Session, Tmem,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
@@ -32,6 +33,14 @@ pub trait System: Send + Sync + 'static {
 
     /// Executes IUCV; the inner error is a program interruption code.
     fn iucv(&self, cpu: u32, function: u64, plist: Plist) -> Result<Result<Iucv, u16>, ProtoError>;
+
+    /// Has a DIAGNOSE X'1F4' carried out; the inner error is a program interruption code.
+    fn tmem(
+        &self,
+        cpu: u32,
+        function: Function,
+        block: Vec<u8>,
+    ) -> Result<Result<Tmem, u16>, ProtoError>;
 
     /// Asks what one guest uses, or what all do that the caller may see.
     fn accounting(&self, cpu: u32, user_id: Option<UserId>) -> Result<Vec<Accounting>, ProtoError>;
@@ -242,6 +251,21 @@ impl System for Link {
 
     fn iucv(&self, cpu: u32, function: u64, plist: Plist) -> Result<Result<Iucv, u16>, ProtoError> {
         self.on_cpu(cpu, |connection| connection.iucv(function, plist))
+    }
+
+    fn tmem(
+        &self,
+        cpu: u32,
+        function: Function,
+        block: Vec<u8>,
+    ) -> Result<Result<Tmem, u16>, ProtoError> {
+        let request = Request::Tmem { function, block };
+        match self.on_cpu(cpu, |connection| connection.call(&request))? {
+            Reply::Tmem(outcome) => Ok(Ok(outcome)),
+            Reply::Program { code } => Ok(Err(code)),
+            Reply::Failed { reason } => Err(ProtoError::Refused(reason)),
+            _ => Err(ProtoError::UnexpectedReply),
+        }
     }
 
     fn accounting(&self, cpu: u32, user_id: Option<UserId>) -> Result<Vec<Accounting>, ProtoError> {

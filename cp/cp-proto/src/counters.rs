@@ -47,6 +47,8 @@ counters! {
     Diag64Calls = "diag64_calls",
     /// DIAGNOSE X'DC' executed.
     DiagDcCalls = "diagdc_calls",
+    /// DIAGNOSE X'1F4' executed.
+    Diag1f4Calls = "diag1f4_calls",
     /// DIAGNOSE X'204' executed.
     Diag204Calls = "diag204_calls",
     /// DIAGNOSE X'2FC' executed.

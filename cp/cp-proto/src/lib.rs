@@ -29,6 +29,6 @@ pub use place::default_socket;
 pub use resident::Resident;
 pub use socket::{Listener, Socket};
 pub use wire::{
-    Accounting, Event, Hello, Iucv, MAX_COMMAND, PROTOCOL_VERSION, Plist, Reply, Report, Request,
-    Response, Role, Selection, Session, Taken, Welcome,
+    Accounting, Event, Hello, Iucv, MAX_COMMAND, PROTOCOL_VERSION, Plist, Pools, Reply, Report,
+    Request, Response, Role, Selection, Session, Taken, Tmem, Welcome,
 };

@@ -4,12 +4,12 @@
 
 use std::fmt;
 
-use cp_core::UserId;
 use cp_core::page_state::{StateTable, Usage};
+use cp_core::{UserId, tmem};
 use serde::{Deserialize, Serialize};
 
 /// Changes with every change of a message. The sides of a connection must be of the same version.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// The length of the longest command line, in characters: what DIAGNOSE X'08' takes.
 pub const MAX_COMMAND: usize = 240;
@@ -126,6 +126,17 @@ pub enum Request {
         /// Which.
         selection: Selection,
     },
+    /// DIAGNOSE X'1F4'; only from a virtual CPU. Answered by [`Reply::Tmem`], or by [`Reply::Program`] if there is no
+    /// transcendent memory.
+    Tmem {
+        /// What the guest asks for.
+        function: tmem::Function,
+        /// Its block, of [`tmem::BLOCK_LENGTH`] bytes.
+        block: Vec<u8>,
+    },
+    /// What an operator does with transcendent memory. Answered by [`Reply::Pools`], [`Reply::Dropped`] or
+    /// [`Reply::Done`].
+    Pools(Pools),
     /// The virtual machine was reset: its IUCV paths and settings are gone. Only from a virtual CPU. Answered by [`Reply::Done`].
     Reset,
 }
@@ -137,7 +148,7 @@ pub enum Reply {
     Command(Response),
     /// To [`Request::Iucv`]: the instruction was executed.
     Iucv(Iucv),
-    /// To [`Request::Iucv`]: the instruction ended in this program interruption.
+    /// To [`Request::Iucv`] and [`Request::Tmem`]: the instruction ended in this program interruption.
     Program {
         /// The program interruption code.
         code: u16,
@@ -157,6 +168,15 @@ pub enum Reply {
         /// The guest's resident pages after.
         after: u64,
     },
+    /// To [`Request::Tmem`].
+    Tmem(Tmem),
+    /// To [`Pools::List`].
+    Pools(tmem::Listing),
+    /// To [`Pools::Flush`] and [`Pools::Destroy`].
+    Dropped {
+        /// How many pages are gone.
+        pages: u64,
+    },
     /// The request was carried out.
     Done,
     /// The request was not carried out.
@@ -164,6 +184,30 @@ pub enum Reply {
         /// Why, in one line.
         reason: String,
     },
+}
+
+/// What operators do with transcendent memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pools {
+    /// Show the pools of all guests, or of one.
+    List(Option<UserId>),
+    /// Set something for one guest; for all, and those who log on later, if none is named.
+    Set(Option<UserId>, tmem::Setting),
+    /// Empty pools.
+    Flush(tmem::Selection),
+    /// Unmake pools.
+    Destroy(tmem::Selection),
+}
+
+/// The outcome of a DIAGNOSE X'1F4'.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tmem {
+    /// The return code.
+    pub rc: u16,
+    /// The block to store.
+    pub block: Vec<u8>,
+    /// The frames of the guest that `cpd` has stored to.
+    pub stored: Vec<tmem::Frames>,
 }
 
 /// Which pages of a guest the host wants: unused ones that are resident, then volatile ones.

@@ -4,6 +4,7 @@
 
 use cp_core::UserId;
 use cp_core::page_state::Usage;
+use cp_core::tmem::Function;
 use cp_proto::{
     Event, Hello, MAX_MESSAGE, Plist, Reply, Report, Request, Response, Role, Selection, Session,
     Welcome, decode, encode,
@@ -44,6 +45,10 @@ fn requests() -> impl Strategy<Value = Request> {
         selections().prop_map(|selection| Request::Take {
             user_id: UserId::new("LINUX01").unwrap(),
             selection
+        }),
+        proptest::collection::vec(any::<u8>(), 0..80).prop_map(|block| Request::Tmem {
+            function: Function::Batch,
+            block
         }),
         Just(Request::Reset),
     ]

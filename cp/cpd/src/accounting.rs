@@ -16,6 +16,7 @@ pub fn reply(core: &Core, caller: Caller, user_id: Option<UserId>) -> Reply {
     let facts = Facts {
         machine: &core.machine,
         guests: &core.guests,
+        tmem: core.has_tmem(),
     };
     let view = core.system.view(&facts);
     let visible = |&user: &UserId| caller.authority == Authority::Operator || user == caller.user;

@@ -13,9 +13,10 @@ use cp_core::UserId;
 use cp_core::iucv::system as iucv;
 use cp_core::respond::{HostView, Usage};
 use cp_core::system::{Authority, Caller, Effect, Host, System};
+use cp_core::tmem::{ClientId, Function};
 use cp_proto::{
-    Event, Listener, MAX_COMMAND, ProtoError, Reply, Report, Request, Response, Role, Selection,
-    Session, Socket, TAKE_LIMIT, Welcome,
+    Event, Listener, MAX_COMMAND, Pools, ProtoError, Reply, Report, Request, Response, Role,
+    Selection, Session, Socket, TAKE_LIMIT, Welcome,
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 use thiserror::Error;
@@ -25,6 +26,7 @@ use crate::accounting;
 use crate::guest::{Guest, Resources};
 use crate::host::Machine;
 use crate::ram::RamError;
+use crate::tmem::{self, TmemStore};
 
 /// How long a client may take to say who it is, and how long a reply may stay unread.
 const CLIENT_LIMIT: Duration = Duration::from_secs(5);
@@ -47,6 +49,8 @@ pub struct Core {
     pub system: System,
     iucv: iucv::System,
     pub machine: Machine,
+    /// `None` if there is no transcendent memory.
+    tmem: Option<Arc<TmemStore>>,
     pub guests: BTreeMap<UserId, Guest>,
 }
 
@@ -108,13 +112,14 @@ impl Client {
 
 impl Daemon {
     /// A system nobody is logged on to.
-    pub fn new(name: UserId) -> Self {
+    pub fn new(name: UserId, tmem: Option<TmemStore>) -> Self {
         let system = System::new(name, OffsetDateTime::now_utc());
         Self {
             core: Mutex::new(Core {
                 system,
                 iucv: iucv::System::new(),
                 machine: Machine::new(),
+                tmem: tmem.map(Arc::new),
                 guests: BTreeMap::new(),
             }),
         }
@@ -309,26 +314,68 @@ impl Daemon {
         }
     }
 
+    /// DIAGNOSE X'1F4'.
+    fn tmem(&self, client: Client, function: Function, block: &[u8]) -> Reply {
+        let Client::Cpu { user, session, .. } = client else {
+            return failed("transcendent memory is for virtual machines only");
+        };
+        let core = self.lock();
+        let guest = core
+            .guests
+            .get(&user)
+            .filter(|guest| guest.session == session);
+        let Some(store) = core.tmem.clone() else {
+            return tmem::absent();
+        };
+        let Some((client, ram)) =
+            guest.and_then(|guest| Some((guest.tmem?, Arc::clone(&guest.resources.ram))))
+        else {
+            return no_longer(user);
+        };
+        drop(core);
+        // It may log off in between: then its pools are gone.
+        store
+            .call(client, function, block, &ram)
+            .unwrap_or_else(|| no_longer(user))
+    }
+
+    /// What an operator does with transcendent memory.
+    fn pools(&self, client: Client, request: Pools) -> Reply {
+        let store = self.lock().tmem.clone();
+        match (client, store) {
+            (Client::Cpu { .. }, _) => failed("pools are for operators only"),
+            (_, None) => failed("there is no transcendent memory: cpd was started with --tmem off"),
+            (_, Some(store)) => store
+                .control(request)
+                .unwrap_or_else(|refusal| failed(refusal.to_string())),
+        }
+    }
+
+    /// Answers what is done under the lock.
+    fn answer(&self, client: Client, request: Request) -> Reply {
+        let reset = request == Request::Reset;
+        let mut core = self.lock();
+        let reply = core.answer(client, request);
+        core.deliver();
+        let guest = core.guests.get(&client.caller().user);
+        let marked = guest.filter(|_| reset).map(Guest::mark);
+        drop(core);
+        // A guest that is reset goes on when it has been told all that concerns its past. Only its own CPU waits.
+        if let Some(marked) = marked {
+            let _ = marked.recv_timeout(CLIENT_LIMIT);
+        }
+        reply
+    }
+
     fn serve_requests(&self, socket: &Socket, client: Client) -> Result<(), ProtoError> {
         socket.set_receive_timeout(None)?;
         loop {
-            let request = socket.receive()?;
-            if let Request::Take { user_id, selection } = request {
-                socket.send(&self.take(client, user_id, selection))?;
-                continue;
-            }
-            let (reply, marked) = {
-                let reset = request == Request::Reset;
-                let mut core = self.lock();
-                let reply = core.answer(client, request);
-                core.deliver();
-                let guest = core.guests.get(&client.caller().user);
-                (reply, guest.filter(|_| reset).map(Guest::mark))
+            let reply = match socket.receive()? {
+                Request::Take { user_id, selection } => self.take(client, user_id, selection),
+                Request::Tmem { function, block } => self.tmem(client, function, &block),
+                Request::Pools(request) => self.pools(client, request),
+                request => self.answer(client, request),
             };
-            // A guest that is reset goes on when it has been told all that concerns its past. Only its own CPU waits.
-            if let Some(marked) = marked {
-                let _ = marked.recv_timeout(CLIENT_LIMIT);
-            }
             match socket.send(&reply) {
                 Err(error @ ProtoError::TooLong { .. }) => socket.send(&Reply::Failed {
                     reason: error.to_string(),
@@ -352,7 +399,7 @@ impl Core {
                 .get(&user)
                 .is_none_or(|guest| guest.session != session)
         {
-            return failed(format!("{user} is not logged on any more"));
+            return no_longer(user);
         }
         match request {
             Request::Command { text } => self.command(client.caller(), &text),
@@ -380,8 +427,10 @@ impl Core {
                 (Client::Operator(_), None) => not_logged_on(user_id),
                 (Client::Operator(_), Some(guest)) => Reply::States(guest.resources.states()),
             },
-            // Needs time, so it is done without the lock.
-            Request::Take { .. } => failed("pages cannot be taken here"),
+            // These need time, so they are done without the lock.
+            Request::Take { .. } | Request::Tmem { .. } | Request::Pools(_) => {
+                failed("not under this lock")
+            }
             Request::Reset => match client {
                 Client::Cpu { user, .. } => {
                     self.reset(user);
@@ -408,9 +457,15 @@ impl Core {
             system,
             iucv,
             machine,
+            tmem,
             guests,
         } = self;
-        let outcome = system.execute(caller, text, &Facts { machine, guests }, iucv);
+        let facts = Facts {
+            machine,
+            guests,
+            tmem: tmem.is_some(),
+        };
+        let outcome = system.execute(caller, text, &facts, iucv);
         Reply::Command(Response {
             rc: outcome.rc,
             lines: outcome.lines,
@@ -448,8 +503,9 @@ impl Core {
         }
     }
 
-    fn add(&mut self, user: UserId, guest: Guest) {
+    fn add(&mut self, user: UserId, mut guest: Guest) {
         self.iucv.log_on(user);
+        guest.tmem = self.tmem.as_ref().map(|store| store.log_on(user));
         self.guests.insert(user, guest);
     }
 
@@ -460,12 +516,26 @@ impl Core {
             .map_or(0, |guest| guest.resources.usage().essa_calls);
         self.system.reset(user, essa_calls);
         self.iucv.reset(&user);
+        if let Some((store, client)) = self.tmem_of(user) {
+            store.reset(client);
+        }
+    }
+
+    pub fn has_tmem(&self) -> bool {
+        self.tmem.is_some()
+    }
+
+    fn tmem_of(&self, user: UserId) -> Option<(&TmemStore, ClientId)> {
+        Some((self.tmem.as_ref()?, self.guests.get(&user)?.tmem?))
     }
 
     /// The thread ends when the guest has been told.
     fn log_off(&mut self, user: UserId, reason: &str) -> Option<JoinHandle<()>> {
         self.system.log_off(user);
         self.iucv.log_off(&user);
+        if let Some((store, client)) = self.tmem_of(user) {
+            store.log_off(client);
+        }
         let guest = self.guests.remove(&user)?;
         tracing::info!("{user} logged off: {reason}");
         Some(guest.dismiss(reason))
@@ -518,6 +588,10 @@ fn failed(reason: impl Into<String>) -> Reply {
     }
 }
 
+fn no_longer(user: UserId) -> Reply {
+    failed(format!("{user} is not logged on any more"))
+}
+
 fn not_logged_on(user: UserId) -> Reply {
     failed(format!("{user} is not logged on"))
 }
@@ -533,6 +607,8 @@ fn new_session() -> Result<Session, Refusal> {
 pub struct Facts<'a> {
     pub machine: &'a Machine,
     pub guests: &'a BTreeMap<UserId, Guest>,
+    /// Whether there is transcendent memory.
+    pub tmem: bool,
 }
 
 impl Host for Facts<'_> {
@@ -552,5 +628,9 @@ impl Host for Facts<'_> {
 
     fn machine(&self) -> HostView {
         self.machine.view()
+    }
+
+    fn tmem(&self) -> bool {
+        self.tmem
     }
 }

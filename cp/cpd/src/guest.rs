@@ -14,6 +14,7 @@ use std::time::Duration;
 use cp_core::UserId;
 use cp_core::page_state::{State, StateTable};
 use cp_core::respond::{PAGE_BYTES, Usage};
+use cp_core::tmem::ClientId;
 use cp_proto::counters::{self, COUNTERS_BYTES, Counter};
 use cp_proto::{Event, Report, Selection, Session, Socket, Taken};
 use rustix::io::{pread, retry_on_intr};
@@ -40,7 +41,7 @@ enum Outgoing {
 #[derive(Debug)]
 pub struct Resources {
     /// Its storage.
-    pub ram: GuestRam,
+    pub ram: Arc<GuestRam>,
     counters: OwnedFd,
     page_states: OwnedFd,
     pid: u32,
@@ -57,7 +58,7 @@ impl Resources {
         let pages = storage_bytes / PAGE_BYTES;
         check_size(&page_states, "table of page states", pages)?;
         Ok(Self {
-            ram: GuestRam::new(ram, storage_bytes)?,
+            ram: Arc::new(GuestRam::new(ram, storage_bytes)?),
             counters,
             page_states,
             pid,
@@ -121,6 +122,8 @@ pub struct Guest {
     pub resources: Resources,
     /// What its CPUs must know.
     pub session: Session,
+    /// Its part of transcendent memory, if there is any.
+    pub tmem: Option<ClientId>,
     /// The connections of its CPUs.
     pub cpus: BTreeMap<u32, Arc<Socket>>,
     socket: Arc<Socket>,
@@ -146,6 +149,7 @@ impl Guest {
         Ok(Self {
             resources,
             session,
+            tmem: None,
             cpus: BTreeMap::new(),
             socket,
             events,

@@ -12,6 +12,7 @@ mod host;
 mod iucv;
 mod place;
 mod ram;
+mod tmem;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -21,12 +22,15 @@ use std::{error, thread};
 
 use clap::Parser;
 use cp_core::UserId;
+use cp_core::size::{self, SizeError};
 use cp_proto::default_socket;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::daemon::Daemon;
+use crate::host::Machine;
 use crate::place::Place;
+use crate::tmem::TmemStore;
 
 /// The Control Program of a system of virtual machines.
 ///
@@ -42,9 +46,35 @@ struct Options {
     #[arg(long, value_name = "NAME", default_value = "COOPMEM")]
     system: UserId,
 
+    /// The most memory that transcendent memory may take, such as 512M; `off`: there is none [default: a quarter of
+    /// the host's]
+    #[arg(long, value_name = "SIZE", value_parser = tmem_size)]
+    tmem: Option<TmemSize>,
+
     /// Also log single connections
     #[arg(long, short)]
     verbose: bool,
+}
+
+/// The most frames that transcendent memory may take; `None`: there is none.
+#[derive(Clone, Copy, Debug)]
+struct TmemSize(Option<u64>);
+
+impl TmemSize {
+    fn of_host() -> Self {
+        Self(Some(Machine::new().view().frames / 4))
+    }
+
+    fn store(self) -> rustix::io::Result<Option<TmemStore>> {
+        self.0.map(TmemStore::new).transpose()
+    }
+}
+
+fn tmem_size(text: &str) -> Result<TmemSize, SizeError> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(TmemSize(None));
+    }
+    size::pages(text).map(|frames| TmemSize(Some(frames)))
 }
 
 fn main() -> ExitCode {
@@ -77,7 +107,8 @@ fn run(options: Options) -> Result<(), Box<dyn error::Error>> {
     // First, so that from the ready line on a signal ends us cleanly.
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let (place, listener) = Place::take(&path)?;
-    let daemon = Arc::new(Daemon::new(options.system));
+    let tmem = options.tmem.unwrap_or_else(TmemSize::of_host).store()?;
+    let daemon = Arc::new(Daemon::new(options.system, tmem));
     let server = Arc::clone(&daemon);
     thread::Builder::new().spawn(move || server.serve(&listener))?;
 

@@ -12,11 +12,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cp_core::page_state::{Content, Usage};
-use cp_core::{UserId, ebcdic};
+use cp_core::tmem::{Frames, Function};
+use cp_core::{UserId, ebcdic, tmem};
 use cp_proto::counters::COUNTERS_BYTES;
 use cp_proto::{
-    Connection, CpuConnection, Event, GuestConnection, Hello, Iucv, Plist, ProtoError, Reply,
-    Report, Request, Role, Selection, Session, Socket, Taken, Welcome,
+    Connection, CpuConnection, Event, GuestConnection, Hello, Iucv, Plist, Pools, ProtoError,
+    Reply, Report, Request, Role, Selection, Session, Socket, Taken, Tmem, Welcome,
 };
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 use rustix::io::{pread, pwrite};
@@ -33,7 +34,15 @@ struct Cpd {
 
 impl Cpd {
     fn start(path: &Path) -> Self {
-        let mut child = command(path).stdout(Stdio::piped()).spawn().unwrap();
+        Self::start_with(path, &[])
+    }
+
+    fn start_with(path: &Path, options: &[&str]) -> Self {
+        let mut child = command(path)
+            .args(options)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
@@ -357,6 +366,106 @@ fn taking_pages_waits_for_the_guest_only() {
     assert!(matches!(
         other.cpu(0).call(&request).unwrap(),
         Reply::Failed { .. }
+    ));
+}
+
+/// A block of one record, and the record.
+fn tmem_block(epoch: &[u8], record: &[(usize, &[u8])]) -> Vec<u8> {
+    let mut block = vec![0; tmem::BLOCK_LENGTH];
+    block[..12].copy_from_slice(b"TMEM\0\x01\0\x40\0\x40\0\x01");
+    block[16..24].copy_from_slice(epoch);
+    for &(at, bytes) in record {
+        block[64 + at..64 + at + bytes.len()].copy_from_slice(bytes);
+    }
+    block
+}
+
+/// Return code, block and frames stored to.
+fn tmem_call(cpu: &mut CpuConnection, function: Function, block: Vec<u8>) -> Tmem {
+    match cpu.call(&Request::Tmem { function, block }).unwrap() {
+        Reply::Tmem(outcome) => outcome,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn pages_go_to_the_store_and_come_back_until_a_reset() {
+    let (_directory, cpd) = system();
+    let guest = Guest::log_on(&cpd, "LINUX01");
+    let mut cpu = guest.cpu(0);
+    let query = tmem_call(&mut cpu, Function::Query, tmem_block(&[0; 8], &[]));
+    let epoch = query.block[16..24].to_vec();
+    let create = tmem_block(&epoch, &[(7, &[1]), (9, &[12])]);
+    let created = tmem_call(&mut cpu, Function::PoolCreate, create);
+    let pool = created.block[64..68].to_vec();
+    let entry = |op: u8, frame: u8| {
+        let op = [(1, &[op][..]), (4, &pool), (46, &[frame << 4]), (51, &[1])];
+        tmem_block(&epoch, &op)
+    };
+    let content = [0x5a; 4096];
+    pwrite(&guest.ram, &content, 0x3000).unwrap();
+    let (put, get) = (entry(1, 3), entry(2, 4));
+    let put = tmem_call(&mut cpu, Function::Batch, put);
+    assert_eq!((put.rc, put.block[67], put.stored), (0, 0, vec![]));
+
+    let mut operator = cpd.operator();
+    let list = Request::Pools(Pools::List(None));
+    let Reply::Pools(listing) = operator.call(&list).unwrap() else {
+        panic!("no listing")
+    };
+    assert_eq!((listing.used, listing.guests[0].pools[0].pages), (1, 1));
+
+    let got = tmem_call(&mut cpu, Function::Batch, get.clone());
+    assert_eq!((got.rc, got.block[67]), (0, 0));
+    assert_eq!(got.stored, [Frames::new(0x4000, 1).unwrap()]);
+    let mut bytes = [0; 4096];
+    pread(&guest.ram, &mut bytes, 0x4000).unwrap();
+    assert_eq!(bytes, content);
+
+    assert_eq!(cpu.call(&Request::Reset).unwrap(), Reply::Done);
+    assert_eq!(
+        tmem_call(&mut cpu, Function::Batch, get).rc,
+        0x16,
+        "another epoch"
+    );
+    let Reply::Pools(listing) = operator.call(&list).unwrap() else {
+        panic!("no listing")
+    };
+    assert_eq!((listing.used, listing.guests[0].pools.len()), (0, 0));
+
+    // Each has its own requests, and a block is a block.
+    let failed = |reply| matches!(reply, Reply::Failed { .. });
+    assert!(failed(cpu.call(&list).unwrap()));
+    let request = |length| Request::Tmem {
+        function: Function::Query,
+        block: vec![0; length],
+    };
+    assert!(failed(operator.call(&request(4096)).unwrap()));
+    assert!(failed(cpu.call(&request(4095)).unwrap()));
+    drop(guest);
+    wait_for(&mut operator, "query linux01", 45);
+    let Reply::Pools(listing) = operator.call(&list).unwrap() else {
+        panic!("no listing")
+    };
+    assert!(listing.guests.is_empty());
+}
+
+#[test]
+fn without_a_store_the_code_is_unknown() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cp/cp.sock");
+    let cpd = Cpd::start_with(&path, &["--tmem", "off"]);
+    let guest = Guest::log_on(&cpd, "LINUX01");
+    let mut cpu = guest.cpu(0);
+    let request = Request::Tmem {
+        function: Function::Query,
+        block: tmem_block(&[0; 8], &[]),
+    };
+    assert_eq!(cpu.call(&request).unwrap(), Reply::Program { code: 6 });
+    assert_eq!(cpu.command("QUERY TMEM").unwrap().rc, 45);
+    assert!(matches!(
+        cpd.operator().call(&Request::Pools(Pools::List(None))).unwrap(),
+        Reply::Failed { reason } if reason.contains("--tmem off")
     ));
 }
 

@@ -12,6 +12,7 @@ pub mod partition;
 pub mod release;
 pub mod segment;
 pub mod timing;
+pub mod tmem;
 
 /// A program interruption with which an instruction ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -201,6 +201,9 @@ mod tests {
         fn machine(&self) -> HostView {
             HostView::default()
         }
+        fn tmem(&self) -> bool {
+            false
+        }
     }
 
     #[derive(Default)]
@@ -343,6 +346,15 @@ mod tests {
             "STORAGE = 512M",
         ];
         assert_eq!((rc, text), (1, lines.join("\n")));
+    }
+
+    #[test]
+    fn without_tmem_its_name_is_that_of_a_user() {
+        let mut f = Fixture::new();
+        assert_eq!(
+            f.as_user("LINUX01", "QUERY TMEM"),
+            (45, "HCPCQU045E TMEM not logged on".into())
+        );
     }
 
     #[test]

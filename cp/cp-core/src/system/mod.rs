@@ -30,6 +30,8 @@ pub trait Host {
     fn usage(&self, user: UserId) -> Usage;
     /// The machine itself.
     fn machine(&self) -> HostView;
+    /// Whether there is transcendent memory.
+    fn tmem(&self) -> bool;
 }
 
 /// Who issues a command.
@@ -325,5 +327,9 @@ impl SystemView for View<'_> {
 
     fn host(&self) -> HostView {
         self.host.machine()
+    }
+
+    fn tmem(&self) -> bool {
+        self.host.tmem()
     }
 }

@@ -327,6 +327,12 @@ impl Frames {
         self.address
     }
 
+    /// The absolute addresses of all.
+    pub fn each(&self) -> impl Iterator<Item = u64> + use<> {
+        let first = self.address;
+        (0..self.pages()).map(move |page| first + page * PAGE_SIZE as u64)
+    }
+
     /// How many bytes they have.
     #[must_use]
     pub const fn bytes(self) -> usize {

@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime};
 use cp_core::diag::command::{self, Command, Destination};
 use cp_core::diag::release::PageRange;
 use cp_core::diag::{
-    Diagnose, ProgramInterruption, accounting, monitor, partition, segment, timing,
+    Diagnose, ProgramInterruption, accounting, monitor, partition, segment, timing, tmem,
 };
 use cp_core::ebcdic;
+use cp_core::tmem::{BLOCK_LENGTH, Frames, PAGE_SIZE};
 use cp_proto::counters::Counter;
 use cp_proto::{Accounting, ProtoError, Response};
 use rustix::time::{ClockId, clock_gettime};
@@ -43,6 +44,7 @@ impl<H: Host, S: System> Guest<H, S> {
             (0x0c, Some(_)) => self.timing(cpu, &operands),
             (0x64, Some(_)) => self.segment(&operands),
             (0xdc, Some(_)) => self.monitor(cpu, &operands),
+            (tmem::CODE, Some(system)) => self.tmem(cpu, system, &operands),
             (0x204, Some(system)) => self.partition(cpu, system, &operands),
             (0x2fc, Some(system)) => self.accounting(cpu, system, &operands),
             _ => {
@@ -164,6 +166,32 @@ impl<H: Host, S: System> Guest<H, S> {
         self.check_storage(request.buffer, request.buffer_length.into())?;
         Ok(Changes {
             registers: [Some((operands.ry, 0)), None],
+            cc: None,
+        })
+    }
+
+    /// X'1F4': transcendent memory.
+    fn tmem(&self, cpu: &Cpu, system: &S, operands: &Diagnose<'_>) -> Result<Changes, Exception> {
+        self.count(Counter::Diag1f4Calls);
+        let call = tmem::Call::decode(operands)?;
+        let host = &self.shared.host;
+        let mut block = vec![0; BLOCK_LENGTH];
+        host.read(cpu, call.address, &mut block)?;
+        let outcome = match system.tmem(cpu.address(), call.function, block) {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(code)) => return Err(Exception::Program(code)),
+            Err(error) => return Err(self.lost(&error)),
+        };
+        // cpd has the frames' memory, so that no content needs to travel; but it stores behind the machine's back.
+        // Storing the same once more, the machine forgets what instructions it had translated there.
+        for address in outcome.stored.iter().flat_map(Frames::each) {
+            let mut content = [0; PAGE_SIZE];
+            host.read(cpu, address, &mut content)?;
+            host.write(cpu, address, &content)?;
+        }
+        host.write(cpu, call.address, &outcome.block)?;
+        Ok(Changes {
+            registers: [Some((call.rc, outcome.rc.into())), None],
             cc: None,
         })
     }
@@ -332,7 +360,7 @@ mod tests {
     #[test]
     fn a_guest_of_kvm_knows_no_other_code() {
         let mut machine = Machine::kvm();
-        for code in [0x08, 0x0c, 0x64, 0xdc, 0x2fc, 0x258] {
+        for code in [0x08, 0x0c, 0x64, 0xdc, 0x1f4, 0x2fc, 0x258] {
             assert_eq!(
                 machine.diagnose(code, &[]),
                 Err(Exception::Unknown),
@@ -451,6 +479,46 @@ mod tests {
         assert_eq!(machine.registers[3], 44);
         assert_eq!(
             machine.diagnose(0x64, &[(2, 0x6000), (3, 0x39)]),
+            SPECIFICATION
+        );
+    }
+
+    #[test]
+    fn a_block_goes_to_cpd_and_comes_back() {
+        let mut machine = Machine::zvm();
+        machine.store(0x7000, b"a block");
+        machine.store(0x9000, b"stored by cpd");
+        let operands = [(2, 0x7000), (4, 3)];
+        assert_eq!(machine.diagnose(0x1f4, &operands), Ok(None));
+        assert_eq!(machine.registers[3], 0x16);
+        assert_eq!(machine.load(0x7000, 7), b"A BLOCK");
+        // As told, cpd stored to two frames, which the machine has to learn.
+        let written = machine.host.written.lock().unwrap().clone();
+        assert!(
+            written.ends_with(&[(0x9000, 4096), (0xa000, 4096), (0x7000, 4096)]),
+            "{written:x?}"
+        );
+        assert_eq!(machine.load(0x9000, 13), b"stored by cpd");
+        assert_eq!(machine.counter(Counter::Diag1f4Calls), 1);
+    }
+
+    #[test]
+    fn a_block_is_a_page_of_storage() {
+        let mut machine = Machine::zvm();
+        assert_eq!(machine.diagnose(0x1f4, &[(2, STORAGE), (4, 0)]), ADDRESSING);
+        let beyond = u64::MAX << 12;
+        assert_eq!(machine.diagnose(0x1f4, &[(2, beyond), (4, 0)]), ADDRESSING);
+        assert_eq!(
+            machine.diagnose(0x1f4, &[(2, 0x7008), (4, 0)]),
+            SPECIFICATION
+        );
+        assert_eq!(
+            machine.diagnose(0x1f4, &[(2, 0x7000), (4, 5)]),
+            SPECIFICATION
+        );
+        // cpd has none.
+        assert_eq!(
+            machine.diagnose(0x1f4, &[(2, 0x7000), (4, 0)]),
             SPECIFICATION
         );
     }

@@ -6,11 +6,11 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cp_core::UserId;
-use cp_core::diag::Register;
+use cp_core::diag::{ProgramInterruption, Register};
 use cp_core::iucv::plist::Function;
+use cp_core::{UserId, tmem};
 use cp_proto::counters::Counter;
-use cp_proto::{Accounting, Iucv, Plist, ProtoError, Report, Response};
+use cp_proto::{Accounting, Iucv, Plist, ProtoError, Report, Response, Tmem};
 
 use super::diag::Operands;
 use super::{Guest, Interrupt, Outcome, Shared};
@@ -36,6 +36,8 @@ pub struct TestHostState {
     pub stopped: Mutex<Vec<String>>,
     pub injected: Mutex<u32>,
     pub populated: Mutex<Vec<u64>>,
+    /// Where and how much.
+    pub written: Mutex<Vec<(u64, usize)>>,
     pub exclusive: AtomicBool,
     pub pinned: Mutex<Vec<u64>>,
     /// Called by [`Host::flush`], as if another CPU executed something.
@@ -65,6 +67,7 @@ impl Host for TestHost {
     }
 
     fn write(&self, _: &Cpu, real: u64, data: &[u8]) -> Result<(), OutsideStorage> {
+        self.written.lock().unwrap().push((real, data.len()));
         self.with(real, data.len(), |bytes| bytes.copy_from_slice(data))
             .ok_or(OutsideStorage)
     }
@@ -178,6 +181,23 @@ impl System for TestSystem {
             outcome.plist.0[1] = 5;
         }
         self.answer(Ok(outcome))
+    }
+
+    fn tmem(
+        &self,
+        _: u32,
+        function: tmem::Function,
+        mut block: Vec<u8>,
+    ) -> Result<Result<Tmem, u16>, ProtoError> {
+        block.make_ascii_uppercase();
+        self.answer(match function {
+            tmem::Function::Batch => Ok(Tmem {
+                rc: 0x16,
+                block,
+                stored: tmem::Frames::new(0x9000, 2).into_iter().collect(),
+            }),
+            _ => Err(ProgramInterruption::Specification.code()),
+        })
     }
 
     fn accounting(&self, _: u32, user_id: Option<UserId>) -> Result<Vec<Accounting>, ProtoError> {
