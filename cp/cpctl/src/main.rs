@@ -3,6 +3,7 @@
 //! The operator's console of the Control Program: issues CP commands from the host.
 
 mod pages;
+mod tmem;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ use thiserror::Error;
 /// `resident USERID` the pages of its storage that are resident in the host, `logoff USERID` is `force USERID`.
 /// About page states: `states USERID` prints how many pages are in which state, `reclaim USERID SIZE` takes unused and
 /// volatile pages, `torment USERID --seconds S` does so over and over; `cpctl reclaim --help` tells more.
+/// About transcendent memory: `tmem list`, `freeze`, `thaw`, `set`, `flush`, `destroy` and `freeable`; `cpctl tmem --help`
+/// tells more.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -99,6 +102,7 @@ enum Action {
     Counters(UserId),
     Resident(UserId),
     Pages(pages::Command),
+    Tmem(tmem::Command),
 }
 
 /// What to print.
@@ -122,6 +126,7 @@ impl Action {
             "counters" => Self::Counters(user("counters")?),
             "resident" => Self::Resident(user("resident")?),
             "states" | "reclaim" | "torment" => Self::Pages(pages::Command::new(words)?),
+            "tmem" => Self::Tmem(tmem::Command::new(words)?),
             "logoff" if !operands.is_empty() => Self::Command(format!("FORCE {}", user("logoff")?)),
             _ => Self::Command(words.join(" ")),
         })
@@ -135,6 +140,7 @@ impl Action {
                 user_id: Some(*user),
             },
             Self::Pages(command) => return command.run(connection),
+            Self::Tmem(command) => return command.run(connection),
         };
         self.output(connection.call(&request)?)
     }

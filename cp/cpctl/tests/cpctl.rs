@@ -109,6 +109,17 @@ fn responses_and_statuses() {
     let (status, out, err) = run(&["reclaim", "LINUX01", "63"]);
     assert_eq!((status, out.as_str()), (Some(126), ""));
     assert!(err.contains("such as 64M"), "{err}");
+    assert_eq!(run(&["tmem", "set", "cap", "all", "4M"]).0, Some(0));
+    let (status, out, _) = run(&["tmem", "list"]);
+    assert!(
+        status == Some(0) && out.starts_with("0 of ") && out.lines().count() == 1,
+        "{out}"
+    );
+    assert_eq!(
+        run(&["tmem", "flush", "LINUX01"]).2,
+        "cpctl: cpd refuses: LINUX01 is not logged on\n"
+    );
+    assert_eq!(run(&["tmem", "flush"]).0, Some(126));
     let (status, out, _) = run(&["torment", "--help"]);
     assert!(status == Some(0) && out.contains("--share"), "{out}");
     assert_eq!(run(&["--as", "linux01", "q", "userid"]).0, Some(126));
