@@ -104,6 +104,9 @@ instructions:
 	instruction lg	%r3,0(%r2)
 	instruction stfle	0(%r2)
 	instruction jg	race
+	instruction diag	%r2,%r4,0x1f4
+	instruction diag	%r3,%r4,0x1f4		/* 35 */
+	instruction diag	%r2,%r4,0x8
 
 	/*
 	 * Uses %r3 pages from %r2 on %r4 times each: makes one stable, looks

@@ -20,7 +20,8 @@ from systems import KERNEL, PAGE, SOON, Stopped, SystemCheck, errors_of, ram_of,
 # As in states.S.
 MAILBOX, COMMAND, REGISTERS, OUTCOME = 0x20000, 0, 24, 56
 INSTRUCTIONS = dict(llgc=16, stc=17, mvc_to=18, mvc_from=19, clc=20, mvcl=21, mvcle=22, csg=23, br=24, lra=25, diag308=26,
-                    spx=27, lpswe=28, stcrw=29, mvpg=30, lg=31, stfle=32, race=33)
+                    spx=27, lpswe=28, stcrw=29, mvpg=30, lg=31, stfle=32, race=33, tmem=34,
+                    tmem_odd=35, command=36)
 
 # PSW masks: 64-bit addresses; with DAT, whose table says that all addresses are real; in the problem state.
 REAL, DAT, PROBLEM = 0x0000000180000000, 0x0400000180000000, 0x0001000180000000

@@ -180,10 +180,10 @@ class Command(Stopped):
         return [self.change(word) for word in super()._command()]
 
 
-def start_cpd(path, **more):
+def start_cpd(path, *options, **more):
     """A cpd that a check starts and ends by itself."""
-    return subprocess.Popen([CP_BIN / "cpd", "--socket", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            text=True, **more)
+    return subprocess.Popen([CP_BIN / "cpd", "--socket", path, *options], stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, **more)
 
 
 def cpctl(*words, path=None):
@@ -209,7 +209,7 @@ def string(text):
     return number(len(data)) + data
 
 
-def hello(role, version=2):
+def hello(role, version=3):
     return number(version) + role
 
 
