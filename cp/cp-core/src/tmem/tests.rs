@@ -458,6 +458,8 @@ fn a_get_that_fails_leaves_frames_and_pages() {
     assert_eq!(guest.get(&mut store, pool, 0, FRAMES - 1, 2), BAD_ADDR);
     assert!(guest.holds(FRAMES - 1, 5));
     assert_eq!(guest.get(&mut store, pool, 0, 1, 257), BAD_LEN);
+    let rc = guest.get(&mut store, pool, 5, FRAMES, 1);
+    assert_eq!(rc, BAD_ADDR, "whether the page is there or not");
     assert_eq!(guest.get(&mut store, pool, 0, 2, 2), OK);
     assert!(guest.holds(2, 3));
 }
