@@ -38,11 +38,11 @@ class Hints(SystemCheck):
         guest = self.start(mode)
         self.same_tables(guest)
         with concurrent.futures.ThreadPoolExecutor() as meanwhile:
-            taking = meanwhile.submit(self.cp.ctl, "torment", "HINTS", "--seconds", 20)
+            taking = meanwhile.submit(self.cp.ctl, "torment", "HINTS", "--seconds", 30)
             guest.run(f"cd /selftests && ({CHURN}) & cd /selftests && ./page_hint_unused.sh; status=$?; wait; "
                       "exit $status")
             said = taking.result()
-        self.assertGreater(int(re.search(r"U (\d+)", said)[1]), 10000, said)
+        self.assertGreater(int(re.search(r"U (\d+)", said)[1]), 1000, said)
         self.same_tables(guest)
 
     def test_host_takes_what_is_freed_at_once(self):

@@ -49,6 +49,13 @@ pub trait Operations {
     /// takes little time.
     const PASSES: u32;
 
+    /// Whether to look for free blocks now. If not, it is asked again two seconds later.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    fn begin() -> bool;
+
     /// Takes note of a block that is free.
     ///
     /// The block is not reported again before some of it has been allocated, or it has become a
@@ -95,6 +102,7 @@ impl<T: Operations> Registration<T> {
     pub fn new() -> Result<Self> {
         let device = KBox::new(
             Opaque::new(bindings::page_reporting_dev_info {
+                begin: Some(Self::begin),
                 report: Some(Self::report),
                 order: T::ORDER,
                 passes: T::PASSES,
@@ -110,6 +118,10 @@ impl<T: Operations> Registration<T> {
             device,
             _operations: PhantomData,
         })
+    }
+
+    extern "C" fn begin(_device: *mut bindings::page_reporting_dev_info) -> bool {
+        T::begin()
     }
 
     /// Takes a list of free blocks.

@@ -42,3 +42,16 @@ pub fn total_pages() -> usize {
     // SAFETY: Always safe to call.
     unsafe { bindings::totalram_pages() }
 }
+
+/// Returns how many pages were freed since the boot.
+///
+/// # Context
+///
+/// May sleep. Adds up the counters of all processors.
+#[cfg(CONFIG_VM_EVENT_COUNTERS)]
+pub fn freed_pages() -> usize {
+    let mut events = [0; bindings::vm_event_item_NR_VM_EVENT_ITEMS as usize];
+    // SAFETY: There is room for all events.
+    unsafe { bindings::all_vm_events(events.as_mut_ptr()) };
+    events[bindings::vm_event_item_PGFREE as usize]
+}
