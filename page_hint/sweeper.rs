@@ -155,7 +155,7 @@ impl Sweeper {
         (!kthread::should_stop()).then_some(state.tunables)
     }
 
-    /// Looks at all folios once, unless it is broken off: by new tunables, or the end of the thread.
+    /// Looks at all folios once, unless new tunables or the end of the thread break it off.
     fn sweep(&self, session: &Session, tunables: &Tunables) -> Option<Tally> {
         // Not to find in use what a processor was merely the last to use.
         drain_batches();
