@@ -72,6 +72,22 @@ __rust_helper bool rust_helper_folio_trylock(struct folio *folio)
 	return folio_trylock(folio);
 }
 
+__rust_helper void rust_helper_folio_mark_uptodate(struct folio *folio)
+{
+	folio_mark_uptodate(folio);
+}
+
+__rust_helper loff_t rust_helper_i_size_read(const struct inode *inode)
+{
+	return i_size_read(inode);
+}
+
+__rust_helper bool rust_helper_test_bit(unsigned long nr,
+					const unsigned long *addr)
+{
+	return test_bit(nr, addr);
+}
+
 __rust_helper bool rust_helper_folio_mapped(const struct folio *folio)
 {
 	return folio_mapped(folio);

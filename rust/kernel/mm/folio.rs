@@ -168,6 +168,30 @@ impl Folio {
         PfnRange::new(Pfn::new(first), nr).unwrap_or(PfnRange::from(Pfn::new(first)))
     }
 
+    /// Returns the mapping of the file that the folio belongs to.
+    ///
+    /// The low bits tell if it is none of a file.
+    ///
+    /// # Safety
+    ///
+    /// The folio is locked.
+    pub(crate) unsafe fn mapping(&self) -> *mut bindings::address_space {
+        // SAFETY: By the type invariant, and as the caller says.
+        unsafe {
+            (*self.as_ptr().cast::<bindings::page>())
+                .__bindgen_anon_1
+                .__bindgen_anon_1
+                .mapping
+        }
+    }
+
+    /// Returns the index of the folio, which is locked, in its file.
+    pub(crate) fn index(&self) -> u64 {
+        // SAFETY: By the type invariant.
+        let next = unsafe { bindings::folio_next_index(self.as_ptr()) };
+        (next - self.frames().len()) as u64
+    }
+
     /// Marks the folio as idle. Returns whether it was already: whether nobody has used it since
     /// somebody marked it.
     ///
@@ -234,13 +258,8 @@ impl Deref for LockedFolio<'_> {
 impl LockedFolio<'_> {
     /// Returns the mapping of the file that the folio belongs to.
     pub(crate) fn file_mapping(&self) -> Option<NonNull<bindings::address_space>> {
-        // SAFETY: By the type invariants the mapping does not change.
-        let mapping = unsafe {
-            (*self.as_ptr().cast::<bindings::page>())
-                .__bindgen_anon_1
-                .__bindgen_anon_1
-                .mapping
-        };
+        // SAFETY: By the type invariants the mapping does not change. It is only looked at.
+        let mapping = unsafe { self.mapping() };
         // The low bits tell that it is none of a file.
         if mapping.addr() & 3 != 0 {
             return None;
