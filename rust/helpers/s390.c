@@ -4,6 +4,7 @@
 #include <asm/machine.h>
 #include <asm/ptrace.h>
 #include <linux/errno.h>
+#include <linux/io.h>
 #include <linux/pfn.h>
 
 /*
@@ -32,6 +33,33 @@ __rust_helper int rust_helper_diag10_release(unsigned long first_pfn,
 		  [last] "a" (PFN_PHYS(last_pfn))
 		: "memory");
 	return rc;
+}
+
+/*
+ * The call for transcendent memory. Returns its return code, or an error if
+ * there is no such call.
+ */
+__rust_helper long rust_helper_diag_tmem(unsigned long function,
+					 unsigned long block)
+{
+	union register_pair rp = { .even = block };
+	int fault = -EOPNOTSUPP;
+
+	asm_inline volatile(
+		"0:	diag	%[rp],%[function],0x1f4\n"
+		"1:	lhi	%[fault],0\n"
+		"2:\n"
+		EX_TABLE(0b, 2b)
+		EX_TABLE(1b, 2b)
+		: [rp] "+&d" (rp.pair), [fault] "+&d" (fault)
+		: [function] "d" (function)
+		: "memory");
+	return fault ?: (long)rp.odd;
+}
+
+__rust_helper void *rust_helper_phys_to_virt(phys_addr_t address)
+{
+	return phys_to_virt(address);
 }
 
 __rust_helper bool rust_helper_machine_is_vm(void)
