@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Clean page cache: an ephemeral pool for each file system.
+
+use core::ops::RangeInclusive;
+
+use kernel::{
+    mm::{
+        cleancache::{
+            Backend,
+            File,
+            Fs, //
+        },
+        tmem::{
+            Source,
+            Target, //
+        },
+    },
+    s390::tmem::{
+        Kind,
+        Object,
+        PoolId,
+        Tmem, //
+    },
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        Arc, //
+    },
+};
+
+use crate::counters::Counters;
+
+/// The most file systems that have a pool. Pages of more are not put.
+const MOST: usize = 16;
+
+/// The pool of each file system that has one: the device number, which is not 0, and the pool's
+/// number. Found without a lock, since reclaim asks for each folio.
+struct Pools([Atomic<u64>; MOST]);
+
+impl Pools {
+    const fn new() -> Self {
+        Self([const { Atomic::new(0) }; MOST])
+    }
+
+    const fn entry(device: u32, pool: PoolId) -> u64 {
+        (device as u64) << 32 | pool.number() as u64
+    }
+
+    fn place(&self, device: u32) -> Option<(&Atomic<u64>, PoolId)> {
+        self.0.iter().find_map(|place| {
+            let entry = place.load(Acquire);
+            // CAST: The halves of an entry.
+            (entry >> 32 == u64::from(device)).then(|| (place, PoolId::from_number(entry as u32)))
+        })
+    }
+
+    fn find(&self, device: u32) -> Option<PoolId> {
+        self.place(device).map(|(_, pool)| pool)
+    }
+
+    /// Adds a pool. False if there are too many. Only one caller at a time.
+    fn add(&self, device: u32, pool: PoolId) -> bool {
+        let free = self.0.iter().find(|place| place.load(Relaxed) == 0);
+        if let Some(place) = free {
+            place.store(Self::entry(device, pool), Release);
+        }
+        free.is_some()
+    }
+
+    fn remove(&self, device: u32) -> Option<PoolId> {
+        let (place, pool) = self.place(device)?;
+        place.store(0, Relaxed);
+        Some(pool)
+    }
+
+    fn all(&self) -> impl Iterator<Item = PoolId> + '_ {
+        let entries = self.0.iter().map(|place| place.load(Relaxed));
+        entries
+            .filter(|&entry| entry != 0)
+            // CAST: The lower half of an entry.
+            .map(|entry| PoolId::from_number(entry as u32))
+    }
+}
+
+/// The pools of page cache. Dropping it unmakes them.
+pub(crate) struct Cache {
+    tmem: Arc<Tmem>,
+    pools: Pools,
+    /// Held while a pool is made.
+    making: Atomic<bool>,
+    counters: &'static Counters,
+}
+
+fn object(file: File) -> Object {
+    Object([file.inode, u64::from(file.generation), 0])
+}
+
+impl Cache {
+    pub(crate) fn new(tmem: Arc<Tmem>, counters: &'static Counters) -> Self {
+        Self {
+            tmem,
+            pools: Pools::new(),
+            making: Atomic::new(false),
+            counters,
+        }
+    }
+
+    /// The pool of a file system; a new one if it has none.
+    fn pool(&self, fs: Fs) -> Option<PoolId> {
+        self.pools.find(fs.device()).or_else(|| self.make(fs))
+    }
+
+    /// Makes a pool, if nobody else is just making one: nobody waits for that.
+    fn make(&self, fs: Fs) -> Option<PoolId> {
+        if self.making.xchg(true, Acquire) {
+            return None;
+        }
+        let made = self.pools.find(fs.device()).or_else(|| {
+            let pool = self.tmem.create(Kind::Ephemeral, label(fs.device())).ok()?;
+            if !self.pools.add(fs.device(), pool) {
+                self.tmem.destroy(pool);
+                return None;
+            }
+            Some(pool)
+        });
+        self.making.store(false, Release);
+        made
+    }
+}
+
+/// The name of a pool for the hypervisor's operator: `cache MAJOR:MINOR`, as far as there is room.
+fn label(device: u32) -> [u8; 16] {
+    let mut label = [0; 16];
+    let mut rest = &mut label[..];
+    let mut push = |byte| {
+        if let Some((first, behind)) = core::mem::take(&mut rest).split_first_mut() {
+            *first = byte;
+            rest = behind;
+        }
+    };
+    b"cache ".iter().for_each(|&byte| push(byte));
+    for (number, end) in [(device >> 20, Some(b':')), (device & 0xf_ffff, None)] {
+        let digits = (0..8).rev().map(|place| number / 10_u32.pow(place) % 10);
+        let mut digits = digits.skip_while(|&digit| digit == 0).peekable();
+        if digits.peek().is_none() {
+            push(b'0');
+        }
+        // CAST: A digit.
+        digits.for_each(|digit| push(b'0' + digit as u8));
+        end.into_iter().for_each(&mut push);
+    }
+    label
+}
+
+impl Backend for Cache {
+    fn put(&self, file: File, index: u64, pages: &Source<'_>) -> bool {
+        let put = self
+            .pool(file.fs)
+            .is_some_and(|pool| self.tmem.put(pool, object(file), index, pages).is_ok());
+        self.counters.put(put, pages.frames().len())
+    }
+
+    fn get(&self, file: File, index: u64, pages: &Target<'_>) -> bool {
+        let hit = self
+            .pools
+            .find(file.fs.device())
+            .is_some_and(|pool| self.tmem.get(pool, object(file), index, pages).is_ok());
+        self.counters.get(hit, pages.frames().len())
+    }
+
+    fn flush(&self, file: File, pages: RangeInclusive<u64>) {
+        if let Some(pool) = self.pools.find(file.fs.device()) {
+            self.counters.flush();
+            // If there is no such pool any more the pages are gone, too.
+            self.tmem.flush(pool, object(file), pages).ok();
+        }
+    }
+
+    fn flush_file(&self, file: File) {
+        if let Some(pool) = self.pools.find(file.fs.device()) {
+            self.counters.flush();
+            // As above.
+            self.tmem.flush_object(pool, object(file)).ok();
+        }
+    }
+
+    fn flush_fs(&self, fs: Fs) {
+        if let Some(pool) = self.pools.remove(fs.device()) {
+            self.tmem.destroy(pool);
+        }
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        for pool in self.pools.all() {
+            self.tmem.destroy(pool);
+        }
+    }
+}
+
+#[cfg(CONFIG_COOPMEM_TMEM_KUNIT_TEST)]
+#[kernel::prelude::kunit_tests(tmem_cache)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_are_found_and_removed() {
+        let pools = Pools::new();
+        let pool = |number| PoolId::from_number(number);
+        assert_eq!(pools.find(7), None);
+        assert!(pools.add(7, pool(0)));
+        assert!(pools.add(8, pool(0xffff_ffff)));
+        assert_eq!(pools.find(7), Some(pool(0)));
+        assert_eq!(pools.find(8), Some(pool(0xffff_ffff)));
+        assert_eq!(pools.remove(7), Some(pool(0)));
+        assert_eq!(pools.find(7), None);
+        assert_eq!(pools.remove(7), None);
+        assert!(pools.all().eq([pool(0xffff_ffff)]));
+    }
+
+    #[test]
+    fn there_is_a_limit() {
+        let pools = Pools::new();
+        for device in 1..=MOST as u32 {
+            assert!(pools.add(device, PoolId::from_number(device)));
+        }
+        assert!(!pools.add(100, PoolId::from_number(100)));
+        pools.remove(3);
+        assert!(pools.add(100, PoolId::from_number(100)));
+        assert_eq!(pools.all().count(), MOST);
+    }
+
+    #[test]
+    fn labels_name_the_device() {
+        assert_eq!(&label(0xfd_0_0010), b"cache 253:16\0\0\0\0");
+        assert_eq!(&label(0x100), b"cache 0:256\0\0\0\0\0");
+        assert_eq!(&label(u32::MAX), b"cache 4095:10485");
+    }
+}
