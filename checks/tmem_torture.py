@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The host drops, refuses and limits what a guest gives to tmem, and the guest never sees a difference.
+
+TORTURE_SECONDS= is how long the torture takes (40).
+"""
+import concurrent.futures
+import contextlib
+import os
+import re
+import threading
+import unittest
+
+from page_hint_torture import FILE_CELLS, Hinting, cells
+from systems import SystemCheck
+
+SECONDS = int(os.environ.get("TORTURE_SECONDS", "40"))
+COUNTERS = "/sys/kernel/debug/tmem"
+
+
+def counters(guest, half):
+    return {name: int(guest.run(f"cat {COUNTERS}/{half}/{name}")) for name in ("puts", "refused", "hits", "misses")}
+
+
+class Files(SystemCheck):
+    """One way to change a file after the other, each while all of it is in tmem."""
+
+    def test_changes(self):
+        hinting = self.enterContext(Hinting(("ext4", "xfs"), {}))
+        guest = self.watch(hinting.guest)
+        guest.run("modprobe tmem swap=0")
+        for name in hinting.names:
+            guest.run(f"mkdir -p /mnt/{name} && mount -t {name} {hinting.device(name)} /mnt/{name}")
+            before = counters(guest, "cache")
+            said = guest.run(f"/selftests/tmem_file /mnt/{name}")
+            after = counters(guest, "cache")
+            self.assertNotIn("FAILED", said, name)
+            for what in ("puts", "hits"):
+                self.assertGreater(after[what], before[what] + 1000, f"{name}: {what}")
+
+    def test_refused_put(self):
+        """What tmem has of a page goes when a newer one is not taken."""
+        hinting = self.enterContext(Hinting(("ext4",), {}))
+        guest = self.watch(hinting.guest)
+        guest.run(f"modprobe tmem swap=0 && mount {hinting.device('ext4')} /mnt")
+        guest.run("/selftests/tmem_file /mnt put")
+        hinting.cp.ctl("tmem", "freeze", guest.name)
+        guest.run("/selftests/tmem_file /mnt overwrite")
+        self.assertGreater(counters(guest, "cache")["refused"], 0)
+        hinting.cp.ctl("tmem", "thaw", guest.name)
+        guest.run("/selftests/tmem_file /mnt look")
+
+
+class Torture(SystemCheck):
+    """Work of every kind on files and memory."""
+
+    @contextlib.contextmanager
+    def torment(self, hinting):
+        """The operator does what he can, again and again; what is swapped he may not take. And the host takes unused
+        and volatile pages."""
+        stop, name = threading.Event(), hinting.guest.name
+        orders = (("freeze", name), ("thaw", name), ("flush", name, "--ephemeral"),
+                  ("set", "cap", name, "8M"), ("set", "cap", name, "none"))
+
+        def work():
+            rounds = 0
+            while not stop.wait(0.1):
+                hinting.cp.ctl("tmem", *orders[rounds % len(orders)])
+                rounds += 1
+            hinting.cp.ctl("tmem", "thaw", name)
+            return rounds
+
+        with concurrent.futures.ThreadPoolExecutor() as beside:
+            done = beside.submit(work)
+            beside.submit(hinting.cp.ctl, "torment", name, "--seconds", SECONDS, "--share", 300, "--interval", 20)
+            try:
+                yield done
+            finally:
+                stop.set()
+
+    def test_all(self):
+        content = [cells(file * FILE_CELLS + 1, FILE_CELLS) for file in range(5)]
+        files = {f"{folder}/{file}": data for folder in range(2) for file, data in enumerate(content)}
+        # Little memory, so that there is much to reclaim.
+        hinting = self.enterContext(Hinting(("ext4", "xfs", "erofs", "swap"), files, "mem=160M"))
+        guest = self.watch(hinting.guest)
+        guest.run(f"modprobe tmem && swapon {hinting.device('swap')}")
+        devices = " ".join(f"{name}:{hinting.device(name)}" for name in ("ext4", "xfs", "erofs"))
+        with self.torment(hinting) as rounds:
+            said = guest.run(f"/selftests/page_hint_torture -s {SECONDS} -a 128 {devices}", timeout=SECONDS * 3 + 300)
+        cache, swap = counters(guest, "cache"), counters(guest, "swap")
+        print(f"{said}\n{rounds.result()} orders\ncache {cache}\nswap {swap}")
+        self.assertIn("no differences", said)
+
+        # It was hard: numbers that a run that did nothing would not reach.
+        for half in (cache, swap):
+            self.assertGreater(half["puts"], 1000)
+            self.assertGreater(half["hits"], 50)
+            self.assertGreater(half["refused"], 100)
+        self.assertEqual(swap["misses"], 0)
+
+        # Nothing is left when all is gone.
+        guest.run("swapoff -a; rmmod tmem")
+        self.assertRegex(hinting.cp.ctl("tmem", "list"), re.compile(r"^0 of", re.M))
+
+
+if __name__ == "__main__":
+    unittest.main()
