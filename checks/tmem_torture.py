@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The host drops, refuses and limits what a guest gives to tmem, and the guest never sees a difference.
+"""tmem in a guest: the host drops, refuses and limits what it gives, and it never sees a difference.
 
 TORTURE_SECONDS= is how long the torture takes (40).
 """
@@ -10,8 +10,9 @@ import re
 import threading
 import unittest
 
+from coopguest import ControlProgram, Failed, Guest
 from page_hint_torture import FILE_CELLS, Hinting, cells
-from systems import SystemCheck
+from systems import KERNEL, SystemCheck
 
 SECONDS = int(os.environ.get("TORTURE_SECONDS", "40"))
 COUNTERS = "/sys/kernel/debug/tmem"
@@ -48,6 +49,67 @@ class Files(SystemCheck):
         self.assertGreater(counters(guest, "cache")["refused"], 0)
         hinting.cp.ctl("tmem", "thaw", guest.name)
         guest.run("/selftests/tmem_file /mnt look")
+
+
+class Switches(SystemCheck):
+    """The module and its two halves."""
+
+    def switch(self, guest, half, to):
+        guest.run(f"echo {to} >/proc/sys/vm/tmem_{half}")
+        self.assertEqual(guest.run(f"cat /proc/sys/vm/tmem_{half}"), str(to))
+
+    def references(self, guest):
+        return int(guest.run("awk '$1 == \"tmem\" { print $3 }' /proc/modules"))
+
+    def test_absent(self):
+        with ControlProgram() as cp, Guest(cp, memory="192M", kernel=KERNEL, hypervisor="kvm") as guest:
+            self.watch(guest)
+            with self.assertRaises(Failed):
+                guest.run("modprobe tmem")
+            self.assertIn("tmem: KVM has no transcendent memory", guest.run("dmesg"))
+
+    def test_wrong_texts(self):
+        hinting = self.enterContext(Hinting((), {}))
+        guest = self.watch(hinting.guest)
+        guest.run("modprobe tmem swap=0")
+        for half, now in (("cache", "1"), ("swap", "0")):
+            for text in ("2", "-1", "yes", "1 1", ""):
+                with self.assertRaises(Failed):
+                    guest.run(f"echo '{text}' >/proc/sys/vm/tmem_{half}")
+                self.assertEqual(guest.run(f"cat /proc/sys/vm/tmem_{half}"), now)
+
+    def test_cache(self):
+        """What changes while it is off is not found in an old state later."""
+        hinting = self.enterContext(Hinting(("ext4",), {}))
+        guest = self.watch(hinting.guest)
+        guest.run(f"modprobe tmem swap=0 && mount {hinting.device('ext4')} /mnt && /selftests/tmem_file /mnt put")
+        self.assertRegex(hinting.cp.ctl("tmem", "list", guest.name), r"ephemeral .* 64 pages")
+        self.switch(guest, "cache", 0)
+        self.assertNotIn("ephemeral", hinting.cp.ctl("tmem", "list", guest.name))
+        guest.run("/selftests/tmem_file /mnt overwrite")
+        self.switch(guest, "cache", 1)
+        guest.run("/selftests/tmem_file /mnt look && rmmod tmem")
+
+    def test_swap(self):
+        """Swapped pages keep the module, and come home."""
+        hinting = self.enterContext(Hinting(("swap",), {}, "mem=160M"))
+        guest = self.watch(hinting.guest)
+        disk = hinting.device("swap")
+        written = f"awk '{{ print $7 }}' /sys/block/{disk.removeprefix('/dev/')}/stat"
+        guest.run(f"modprobe tmem && swapon {disk} && mkdir /swapped && mount -t tmpfs -o size=150m t /swapped")
+        before = guest.run(written)
+        guest.run("for i in 1 2 3 4 5; do dd if=/dev/urandom of=/swapped/$i bs=1M count=24 2>/dev/null; done; "
+                  "md5sum /swapped/* >/sums; md5sum -c /sums")
+        self.assertEqual(guest.run(written), before)
+        self.assertGreater(self.references(guest), 1000)
+        with self.assertRaises(Failed):
+            guest.run("rmmod tmem")
+        guest.run("md5sum -c /sums")
+        self.switch(guest, "swap", 0)
+        self.assertEqual(self.references(guest), 0)
+        self.assertEqual(guest.run(f"cat {COUNTERS}/swap/pages"), "0")
+        self.assertRegex(hinting.cp.ctl("tmem", "list"), re.compile(r"^0 of", re.M))
+        guest.run("rmmod tmem && md5sum -c /sums")
 
 
 class Torture(SystemCheck):
