@@ -16,7 +16,7 @@
  */
 
 #include <linux/jump_label.h>
-#include <linux/mm_types.h>
+#include <linux/mm.h>
 #include <linux/swapops.h>
 
 #ifdef CONFIG_FRONTSWAP
@@ -84,6 +84,18 @@ static inline void frontswap_flush(swp_entry_t entry, unsigned int nr_pages)
 		__frontswap_flush(swp_type(entry), swp_offset(entry), nr_pages);
 }
 
+/**
+ * frontswap_flush_folio() - Forget what the backend has of a folio's slots.
+ * @folio: The folio, locked and in the swap cache.
+ *
+ * Context: Does not sleep.
+ */
+static inline void frontswap_flush_folio(struct folio *folio)
+{
+	if (frontswap_is_enabled())
+		frontswap_flush(folio->swap, folio_nr_pages(folio));
+}
+
 #else /* !CONFIG_FRONTSWAP */
 
 static inline int frontswap_swapon(unsigned int type, unsigned long nr_pages)
@@ -96,6 +108,7 @@ static inline bool frontswap_is_enabled(void) { return false; }
 static inline bool frontswap_put(struct folio *folio) { return false; }
 static inline bool frontswap_get(struct folio *folio) { return false; }
 static inline void frontswap_flush(swp_entry_t entry, unsigned int nr_pages) { }
+static inline void frontswap_flush_folio(struct folio *folio) { }
 
 #endif /* CONFIG_FRONTSWAP */
 
