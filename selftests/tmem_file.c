@@ -99,6 +99,14 @@ static bool gone(void *at, size_t size)
 	return true;
 }
 
+static void write_text(const char *file, const char *text)
+{
+	int to = must(open(file, O_WRONLY), file);
+
+	must(write(to, text, strlen(text)), file);
+	close(to);
+}
+
 /* Has the page cache reclaimed: what is clean goes to tmem. */
 static void page_out(void)
 {
@@ -115,17 +123,10 @@ static void page_out(void)
 			munmap(at, model_size);
 			return;
 		}
-		usleep(10000);
+		/* Folios may wait in the batch of another processor: this has all drained. */
+		write_text("/proc/sys/vm/compact_memory", "1");
 	}
 	fail("the page cache does not go");
-}
-
-static void write_text(const char *file, const char *text)
-{
-	int to = must(open(file, O_WRONLY), file);
-
-	must(write(to, text, strlen(text)), file);
-	close(to);
 }
 
 /* Reclaims shadow entries; the inode is in use. */
