@@ -13,42 +13,9 @@ import unittest
 from coopguest import ControlProgram, Failed, Guest
 from page_hint_torture import FILE_CELLS, Hinting, cells
 from systems import KERNEL, SystemCheck
+from tmem_files import COUNTERS, counters
 
 SECONDS = int(os.environ.get("TORTURE_SECONDS", "40"))
-COUNTERS = "/sys/kernel/debug/tmem"
-
-
-def counters(guest, half):
-    return {name: int(guest.run(f"cat {COUNTERS}/{half}/{name}")) for name in ("puts", "refused", "hits", "misses")}
-
-
-class Files(SystemCheck):
-    """One way to change a file after the other, each while all of it is in tmem."""
-
-    def test_changes(self):
-        hinting = self.enterContext(Hinting(("ext4", "xfs"), {}))
-        guest = self.watch(hinting.guest)
-        guest.run("modprobe tmem swap=0")
-        for name in hinting.names:
-            guest.run(f"mkdir -p /mnt/{name} && mount -t {name} {hinting.device(name)} /mnt/{name}")
-            before = counters(guest, "cache")
-            said = guest.run(f"/selftests/tmem_file /mnt/{name}")
-            after = counters(guest, "cache")
-            self.assertNotIn("FAILED", said, name)
-            for what in ("puts", "hits"):
-                self.assertGreater(after[what], before[what] + 1000, f"{name}: {what}")
-
-    def test_refused_put(self):
-        """What tmem has of a page goes when a newer one is not taken."""
-        hinting = self.enterContext(Hinting(("ext4",), {}))
-        guest = self.watch(hinting.guest)
-        guest.run(f"modprobe tmem swap=0 && mount {hinting.device('ext4')} /mnt")
-        guest.run("/selftests/tmem_file /mnt put")
-        hinting.cp.ctl("tmem", "freeze", guest.name)
-        guest.run("/selftests/tmem_file /mnt overwrite")
-        self.assertGreater(counters(guest, "cache")["refused"], 0)
-        hinting.cp.ctl("tmem", "thaw", guest.name)
-        guest.run("/selftests/tmem_file /mnt look")
 
 
 class Switches(SystemCheck):

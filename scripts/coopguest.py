@@ -190,7 +190,9 @@ class Guest:
         self.cp, self.name, self.memory, self.cpus = cp, name, memory, cpus
         self.kernel = BUILD / f"kernel-{kernel}"
         self.hypervisor, self.add, self.disks = hypervisor, add, disks
-        self.append, self.console, self.timeout = append, console, timeout
+        # Options of the kernel for all guests of a run: COOPMEM_APPEND.
+        self.append = f"{append} {os.environ.get('COOPMEM_APPEND', '')}"
+        self.console, self.timeout = console, timeout
         self.qemu = qemu
         # More options of the device zvm-cp, such as "unused=exception,oracle=on".
         self.device = f",{device}" if device else ""

@@ -3,17 +3,24 @@
  * Changes a file whose pages are in tmem in every way there is, and looks whether
  * what is read afterwards is what must be there.
  *
- *   tmem_file FOLDER CASE...    each by its name, or all
- *   tmem_file FOLDER put        makes a file of which all is in tmem
- *   tmem_file FOLDER overwrite  overwrites it and has its page cache reclaimed
- *   tmem_file FOLDER look       compares it with what was written then
+ *   tmem_file FOLDER CASE...    each by its name, or all that the file system can do
+ *   tmem_file FOLDER put        makes a file of which all is in tmem, in version 1,
+ *                               and prints where it is on the disk
+ *   tmem_file FOLDER overwrite  makes it version 2 and has its page cache reclaimed
+ *   tmem_file FOLDER fly        makes it version 2 by direct I/O; while that waits
+ *                               for its slow disk, all of version 1 goes to tmem
+ *   tmem_file FOLDER look       compares it with version 2
+ *   tmem_file FOLDER parts      has tmem forget some pages and compares it with version 1
  *
  * A case makes a file whose content tells its version, has its page cache
  * reclaimed (MADV_PAGEOUT), so that all of it is in tmem, changes it, and compares
- * it with a model. Ends with the number of cases that failed.
+ * it with a model, twice: as it is then, page by page, and after it was in tmem once
+ * more. Each time it is known how many pages must come from there. Ends with the
+ * number of cases that failed.
  *
  * Shadow entries of reclaimed pages hide places that look whether a file has no
- * page cache at all: a case with "bare" in its name gets rid of them first.
+ * page cache at all: in a case with "bare" in its name the inode is evicted from
+ * memory first, and the new one has none.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,10 +34,17 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
+#include <asm/statfs.h>
+#include <linux/aio_abi.h>
+#include <linux/ext4.h>
 #include <linux/fadvise.h>
 #include <linux/falloc.h>
+#include <linux/fcntl.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/mman.h>
 
 #define PAGE 4096UL
@@ -40,7 +54,7 @@
 static unsigned char model[2 * SIZE] __attribute__((aligned(PAGE)));
 static unsigned char seen[2 * SIZE] __attribute__((aligned(PAGE)));
 static size_t model_size;
-static char path[200], other[200];
+static char path[200], other[200], small_path[220];
 static const char *name;
 static int fd;
 
@@ -107,32 +121,101 @@ static void write_text(const char *file, const char *text)
 	close(to);
 }
 
-/* Has the page cache reclaimed: what is clean goes to tmem. */
-static void page_out(void)
+/* What tmem has counted: puts, hits and so on. */
+static long counted(const char *what)
 {
-	void *at = mmap(NULL, model_size, PROT_READ, MAP_SHARED, fd, 0);
+	char text[64];
+	int from;
+
+	snprintf(text, sizeof(text), "/sys/kernel/debug/tmem/cache/%s", what);
+	from = must(open(text, O_RDONLY), text);
+	text[must(read(from, text, sizeof(text) - 1), what)] = 0;
+	close(from);
+	return atol(text);
+}
+
+static void *map(size_t size, int prot)
+{
+	void *at = mmap(NULL, size, prot, MAP_SHARED, fd, 0);
 
 	if (at == MAP_FAILED)
 		fail("mmap");
-	sync_file();
+	return at;
+}
+
+static long pages_of(size_t size)
+{
+	return (size + PAGE - 1) / PAGE;
+}
+
+/* Has the page cache reclaimed, and if they are wanted there, all pages put. */
+static void reclaim(bool wanted)
+{
+	void *at = map(model_size, PROT_READ);
+
 	for (int tries = 0; tries < 100; tries++) {
+		long before = counted("puts");
+
 		for (size_t i = 0; i < model_size; i += PAGE)
 			(void)*((volatile unsigned char *)at + i);
 		must(syscall(__NR_madvise, at, model_size, MADV_PAGEOUT), "MADV_PAGEOUT");
-		if (gone(at, model_size)) {
+		if (gone(at, model_size) &&
+		    (!wanted || counted("puts") - before >= pages_of(model_size))) {
 			munmap(at, model_size);
 			return;
 		}
 		/* Folios may wait in the batch of another processor: this has all drained. */
 		write_text("/proc/sys/vm/compact_memory", "1");
 	}
-	fail("the page cache does not go");
+	fail(wanted ? "not all of it goes to tmem" : "the page cache does not go");
 }
 
-/* Reclaims shadow entries; the inode is in use. */
-static void bare(void)
+/* What is clean goes to tmem. */
+static void page_out(void)
 {
-	write_text("/proc/sys/vm/drop_caches", "2");
+	sync_file();
+	reclaim(true);
+}
+
+static void get_hint(uint64_t *hint)
+{
+	must(syscall(__NR_fcntl, fd, F_GET_RW_HINT, hint), "F_GET_RW_HINT");
+}
+
+/* Whether the inode is a new one: this is in memory only. */
+static bool is_new(void)
+{
+	uint64_t hint;
+
+	get_hint(&hint);
+	return hint == RWH_WRITE_LIFE_NOT_SET;
+}
+
+static void mark(void)
+{
+	uint64_t hint = RWH_WRITE_LIFE_LONG;
+
+	must(syscall(__NR_fcntl, fd, F_SET_RW_HINT, &hint), "F_SET_RW_HINT");
+}
+
+static void reopen(int flags)
+{
+	close(fd);
+	fd = must(open(path, O_RDWR | flags), path);
+}
+
+/* Has the inode evicted from memory: it does not stay there if DAX is to be switched. */
+static void evict(void)
+{
+	struct fsxattr attributes;
+
+	mark();
+	must(ioctl(fd, FS_IOC_FSGETXATTR, &attributes), "FS_IOC_FSGETXATTR");
+	attributes.fsx_xflags ^= FS_XFLAG_DAX;
+	must(ioctl(fd, FS_IOC_FSSETXATTR, &attributes), "FS_IOC_FSSETXATTR");
+	reopen(0);
+	if (!is_new())
+		fail("the inode is not evicted");
 }
 
 static void start(void)
@@ -161,6 +244,24 @@ static bool same(void)
 	return size == model_size;
 }
 
+/* As same(), and so many pages come from tmem. */
+static bool look(long least, long most)
+{
+	long before = counted("hits"), hits;
+	bool good = same();
+
+	hits = counted("hits") - before;
+	if (hits >= least && hits <= most)
+		return good;
+	printf("%s: %ld pages came from tmem, not %ld to %ld\n", name, hits, least, most);
+	return false;
+}
+
+static void advise(size_t at, size_t size, int advice)
+{
+	must(syscall(__NR_fadvise64, fd, at, size, advice), "fadvise");
+}
+
 static void resize(size_t size)
 {
 	must(syscall(__NR_ftruncate, fd, size), "ftruncate");
@@ -174,15 +275,70 @@ static void allocate(int mode, size_t at, size_t size)
 	must(syscall(__NR_fallocate, fd, mode, at, size), "fallocate");
 }
 
-static void reopen(int flags)
-{
-	close(fd);
-	fd = must(open(path, O_RDWR | flags), path);
-}
-
 /* --- the cases ---------------------------------------------------------------- */
 
-static void read_back(void) { }
+static void nothing(void) { }
+
+/* What is not there is read between what is. */
+static void gaps(void)
+{
+	for (size_t i = 0; i < PAGES; i += 3)
+		advise(i * PAGE, PAGE, POSIX_FADV_DONTNEED);
+}
+
+static void advise_all(void)
+{
+	advise(0, 0, POSIX_FADV_DONTNEED);
+}
+
+static void drop(void)
+{
+	write_text("/proc/sys/vm/drop_caches", "1");
+}
+
+static int open_small(size_t i, int flags)
+{
+	snprintf(small_path, sizeof(small_path), "%s.%lu", path, (unsigned long)i);
+	return must(open(small_path, O_RDWR | flags, 0600), small_path);
+}
+
+/* The shrinker evicts inodes without page cache. Those of small files go at once. */
+static void shrink(void)
+{
+	int file = fd, files[PAGES], left;
+	size_t size = model_size;
+	long before;
+
+	model_size = PAGE;
+	for (size_t i = 0; i < PAGES; i++) {
+		files[i] = fd = open_small(i, O_CREAT | O_TRUNC);
+		all(syscall(__NR_pwrite64, fd, model + i * PAGE, PAGE, 0), PAGE, "write");
+		page_out();
+		mark();
+	}
+	for (size_t i = 0; i < PAGES; i++)
+		close(files[i]);
+	syscall(__NR_sync);
+	/* What was just used gets a second chance. */
+	for (int i = 0; i < 4; i++)
+		write_text("/proc/sys/vm/drop_caches", "2");
+	before = counted("hits");
+	for (size_t i = left = 0; i < PAGES; i++) {
+		fd = open_small(i, 0);
+		left += !is_new();
+		all(syscall(__NR_pread64, fd, seen, PAGE, 0), PAGE, "read");
+		if (memcmp(seen, model + i * PAGE, PAGE))
+			fail("a small file has changed");
+		close(fd);
+		unlink(small_path);
+	}
+	fd = file;
+	model_size = size;
+	if (left > (int)PAGES / 2)
+		fail("inodes are not evicted");
+	if (counted("hits") - before != (long)PAGES)
+		fail("not all small files come from tmem");
+}
 
 static void truncate_all(void)
 {
@@ -192,7 +348,7 @@ static void truncate_all(void)
 
 static void truncate_bare(void)
 {
-	bare();
+	evict();
 	truncate_all();
 }
 
@@ -200,6 +356,26 @@ static void truncate_part(void)
 {
 	resize(10 * PAGE + 100);
 	resize(SIZE);
+}
+
+/* What is written behind the end of a file is not there when it grows. */
+static void grow(void)
+{
+	size_t end = 10 * PAGE + 100;
+	unsigned char *at;
+
+	resize(end);
+	at = map(end, PROT_READ | PROT_WRITE);
+	memset(at + end, 'x', 1000);
+	munmap(at, end);
+	page_out();
+	resize(SIZE);
+}
+
+static void extend(void)
+{
+	allocate(0, SIZE, 8 * PAGE);
+	model_size += 8 * PAGE;
 }
 
 static void punch(void)
@@ -212,7 +388,7 @@ static void punch(void)
 
 static void punch_bare(void)
 {
-	bare();
+	evict();
 	punch();
 }
 
@@ -248,7 +424,7 @@ static void direct(void)
 
 static void direct_bare(void)
 {
-	bare();
+	evict();
 	direct();
 }
 
@@ -257,14 +433,21 @@ static void overwrite_and_advise(void)
 {
 	write_pages(0, PAGES, 2, 0);
 	sync_file();
-	must(syscall(__NR_fadvise64, fd, 0, 0, POSIX_FADV_DONTNEED), "fadvise");
+	advise_all();
 }
 
 static void overwrite_and_drop(void)
 {
 	write_pages(0, PAGES, 2, 0);
 	sync_file();
-	write_text("/proc/sys/vm/drop_caches", "1");
+	drop();
+}
+
+static void overwrite_and_evict(void)
+{
+	write_pages(0, PAGES, 2, 0);
+	sync_file();
+	evict();
 }
 
 static void overwrite_and_page_out(void)
@@ -293,12 +476,23 @@ static void uncached(void)
 
 static void mapped(void)
 {
-	unsigned char *at = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	unsigned char *at = map(SIZE, PROT_READ | PROT_WRITE);
 
-	if (at == MAP_FAILED)
-		fail("mmap");
 	stamp(model, SIZE, 2);
 	memcpy(at, model, SIZE);
+	munmap(at, SIZE);
+	page_out();
+}
+
+/* One word in each page: the others come from tmem. */
+static void poke(void)
+{
+	unsigned char *at = map(SIZE, PROT_READ | PROT_WRITE);
+
+	for (size_t i = 512; i < SIZE; i += PAGE) {
+		stamp(model + i, sizeof(uint64_t), 2);
+		memcpy(at + i, model + i, sizeof(uint64_t));
+	}
 	munmap(at, SIZE);
 	page_out();
 }
@@ -318,7 +512,11 @@ static void reused_inode(void)
 			break;
 		close(fd);
 		unlink(path);
+		/* xfs frees it a little later. */
+		usleep(10000);
 	}
+	if (after.st_ino != before.st_ino)
+		fail("no inode is used again");
 	memset(model, 0, sizeof(model));
 	model_size = 0;
 	/* One page is in tmem, so that the others are asked for. */
@@ -350,6 +548,23 @@ static void copy_range(void)
 	close(from);
 }
 
+static void splice(void)
+{
+	off_t at = 0, to = 16 * PAGE;
+	int from = open_other(), ends[2];
+
+	must(pipe(ends), "pipe");
+	while (at < (off_t)(16 * PAGE)) {
+		long more = must(syscall(__NR_splice, from, &at, ends[1], NULL, 16 * PAGE - at, 0),
+				 "splice");
+
+		all(syscall(__NR_splice, ends[0], NULL, fd, &to, more, 0), more, "splice");
+	}
+	close(ends[0]);
+	close(ends[1]);
+	close(from);
+}
+
 static void reflink(void)
 {
 	int from = open_other();
@@ -357,37 +572,223 @@ static void reflink(void)
 		.src_fd = from, .src_length = 16 * PAGE, .dest_offset = 16 * PAGE,
 	};
 
-	/* Not every file system has it: there it is an ordinary write. */
-	if (ioctl(fd, FICLONERANGE, &range))
-		write_pages(16, 16, 3, 0);
+	must(ioctl(fd, FICLONERANGE, &range), "FICLONERANGE");
+	/* They share it until one is written to. */
+	memset(seen, 'x', PAGE);
+	all(syscall(__NR_pwrite64, from, seen, PAGE, 0), PAGE, "write");
+	must(syscall(__NR_fsync, from), "fsync");
 	close(from);
 }
+
+static long dedupe_at(int from, size_t at)
+{
+	/* A header and one place. */
+	uint64_t words[(sizeof(struct file_dedupe_range) +
+			sizeof(struct file_dedupe_range_info)) / sizeof(uint64_t)] = { 0 };
+	struct file_dedupe_range *range = (void *)words;
+
+	range->src_length = 16 * PAGE;
+	range->dest_count = 1;
+	range->info[0].dest_fd = fd;
+	range->info[0].dest_offset = at;
+	must(ioctl(from, FIDEDUPERANGE, range), "FIDEDUPERANGE");
+	return range->info[0].status;
+}
+
+/* The file system itself compares what there is now. */
+static void dedupe(void)
+{
+	int from = open_other();
+
+	reopen(O_DIRECT);
+	all(syscall(__NR_pwrite64, fd, model + 16 * PAGE, 16 * PAGE, 16 * PAGE), 16 * PAGE,
+	    "write");
+	reopen(0);
+	if (dedupe_at(from, 16 * PAGE) != FILE_DEDUPE_RANGE_SAME)
+		fail("what is the same is not the same");
+	if (dedupe_at(from, 0) != FILE_DEDUPE_RANGE_DIFFERS)
+		fail("what differs does not differ");
+	close(from);
+}
+
+/* As in xfs_fs.h, which is not for programs. */
+struct xfs_exchange_range {
+	int32_t file1_fd;
+	uint32_t pad;
+	uint64_t file1_offset, file2_offset, length, flags;
+};
+#define XFS_IOC_EXCHANGE_RANGE _IOW('X', 129, struct xfs_exchange_range)
+
+static void exchange(void)
+{
+	int from = open_other();
+	struct xfs_exchange_range range = {
+		.file1_fd = from, .file2_offset = 16 * PAGE, .length = 16 * PAGE,
+	};
+
+	must(ioctl(fd, XFS_IOC_EXCHANGE_RANGE, &range), "XFS_IOC_EXCHANGE_RANGE");
+	close(from);
+}
+
+static void exchange_first(void)
+{
+	int from = open_other();
+	struct xfs_exchange_range range = {
+		.file1_fd = fd, .file1_offset = 16 * PAGE, .length = 16 * PAGE,
+	};
+
+	must(ioctl(from, XFS_IOC_EXCHANGE_RANGE, &range), "XFS_IOC_EXCHANGE_RANGE");
+	close(from);
+}
+
+static void move_extent(int orig, size_t orig_page, int donor, size_t donor_page)
+{
+	struct move_extent move = {
+		.donor_fd = donor, .orig_start = orig_page, .donor_start = donor_page, .len = 16,
+	};
+
+	must(ioctl(orig, EXT4_IOC_MOVE_EXT, &move), "EXT4_IOC_MOVE_EXT");
+	if (move.moved_len != 16)
+		fail("not all of it is moved");
+}
+
+/* The blocks are exchanged; the content of one file stays, that of the other does not. */
+static void move_to(void)
+{
+	int from = open_other();
+
+	move_extent(from, 0, fd, 16);
+	/* The blocks that it got are as good as new. */
+	memset(model + 16 * PAGE, 0, 16 * PAGE);
+	close(from);
+}
+
+static void move_from(void)
+{
+	int from = open_other();
+
+	move_extent(fd, 16, from, 0);
+	stamp(model + 16 * PAGE, 16 * PAGE, 1);
+	close(from);
+}
+
+/* Its blocks go to the inode of the boot loader, and come back. */
+static void swap_boot(void)
+{
+	must(ioctl(fd, EXT4_IOC_SWAP_BOOT, 0), "EXT4_IOC_SWAP_BOOT");
+	resize(0);
+	write_pages(0, PAGES, 2, 0);
+	page_out();
+	must(ioctl(fd, EXT4_IOC_SWAP_BOOT, 0), "EXT4_IOC_SWAP_BOOT");
+	stamp(model, SIZE, 1);
+}
+
+static void set_generation(int generation)
+{
+	must(ioctl(fd, FS_IOC_SETVERSION, &generation), "FS_IOC_SETVERSION");
+}
+
+/* An inode has another generation for a time: only without checksums of metadata. */
+static void generation(void)
+{
+	int now;
+
+	must(ioctl(fd, FS_IOC_GETVERSION, &now), "FS_IOC_GETVERSION");
+	set_generation(now + 1);
+	reopen(O_DIRECT);
+	write_pages(0, PAGES, 2, 0);
+	reopen(0);
+	set_generation(now);
+}
+
+enum { EXT4 = 1, XFS = 2, BOTH = EXT4 | XFS };
 
 static const struct {
 	const char *name;
 	void (*change)(void);
+	int on;			/* file systems */
+	long least, most;	/* pages that come from tmem then */
 } cases[] = {
-	{ "read", read_back },
-	{ "truncate", truncate_all },
-	{ "truncate-bare", truncate_bare },
-	{ "truncate-part", truncate_part },
-	{ "punch", punch },
-	{ "punch-bare", punch_bare },
-	{ "zero-range", zero_range },
-	{ "collapse", collapse },
-	{ "insert", insert },
-	{ "direct", direct },
-	{ "direct-bare", direct_bare },
-	{ "overwrite-advise", overwrite_and_advise },
-	{ "overwrite-drop", overwrite_and_drop },
-	{ "overwrite-page-out", overwrite_and_page_out },
-	{ "overwrite-part", overwrite_part },
-	{ "uncached", uncached },
-	{ "mapped", mapped },
-	{ "reused-inode", reused_inode },
-	{ "copy-range", copy_range },
-	{ "reflink", reflink },
+	{ "read", nothing, BOTH, 64, 64 },
+	{ "gaps", gaps, BOTH, 42, 42 },
+	{ "advise", advise_all, BOTH, 0, 0 },
+	{ "drop", drop, BOTH, 0, 0 },
+	{ "evict", evict, BOTH, 64, 64 },
+	{ "shrink", shrink, BOTH, 64, 64 },
+	{ "truncate", truncate_all, BOTH, 0, 0 },
+	{ "truncate-bare", truncate_bare, BOTH, 0, 0 },
+	{ "truncate-part", truncate_part, BOTH, 10, 10 },
+	{ "grow", grow, BOTH, 10, 11 },
+	{ "extend", extend, BOTH, 64, 64 },
+	{ "punch", punch, BOTH, 54, 54 },
+	{ "punch-bare", punch_bare, BOTH, 54, 54 },
+	{ "zero-range", zero_range, BOTH, 56, 56 },
+	{ "collapse", collapse, BOTH, 3, 4 },
+	{ "insert", insert, BOTH, 3, 4 },
+	{ "direct", direct, BOTH, 48, 48 },
+	{ "direct-bare", direct_bare, BOTH, 48, 48 },
+	{ "overwrite-advise", overwrite_and_advise, BOTH, 0, 0 },
+	{ "overwrite-drop", overwrite_and_drop, BOTH, 0, 0 },
+	{ "overwrite-evict", overwrite_and_evict, BOTH, 0, 0 },
+	{ "overwrite-page-out", overwrite_and_page_out, BOTH, 64, 64 },
+	{ "overwrite-part", overwrite_part, BOTH, 64, 64 },
+	{ "uncached", uncached, BOTH, 0, 0 },
+	{ "mapped", mapped, BOTH, 64, 64 },
+	{ "poke", poke, BOTH, 64, 64 },
+	{ "reused-inode", reused_inode, BOTH, 0, 1 },
+	{ "copy-range", copy_range, BOTH, 48, 48 },
+	{ "splice", splice, BOTH, 48, 48 },
+	{ "reflink", reflink, XFS, 48, 48 },
+	{ "dedupe", dedupe, XFS, 32, 48 },
+	{ "exchange", exchange, XFS, 48, 48 },
+	{ "exchange-first", exchange_first, XFS, 48, 48 },
+	{ "move-to", move_to, EXT4, 48, 48 },
+	{ "move-from", move_from, EXT4, 48, 48 },
+	{ "swap-boot", swap_boot, EXT4, 0, 0 },
+	{ "generation", generation, 0, 0, 0 },
 };
+
+/* Where all of the file is on the disk, in one piece. */
+static uint64_t place(void)
+{
+	uint64_t words[(sizeof(struct fiemap) + sizeof(struct fiemap_extent)) / sizeof(uint64_t)] = { 0 };
+	struct fiemap *extents = (void *)words;
+
+	extents->fm_length = SIZE;
+	extents->fm_extent_count = 1;
+	must(ioctl(fd, FS_IOC_FIEMAP, extents), "FS_IOC_FIEMAP");
+	if (extents->fm_mapped_extents != 1 || extents->fm_extents[0].fe_length != SIZE)
+		fail("the file is not in one piece");
+	return extents->fm_extents[0].fe_physical;
+}
+
+/* Version 2 is under way while others read version 1 and have it put. */
+static void fly(void)
+{
+	struct iocb write = {
+		.aio_lio_opcode = IOCB_CMD_PWRITE, .aio_buf = (uintptr_t)model,
+		.aio_nbytes = SIZE,
+	}, *writes[] = { &write };
+	struct timespec now = { 0 };
+	aio_context_t context = 0;
+	struct io_event event;
+	int direct = must(open(path, O_RDWR | O_DIRECT), path);
+
+	write.aio_fildes = direct;
+	stamp(model, SIZE, 1);
+	model_size = SIZE;
+	/* The next write waits until the disk is allowed to do more. */
+	all(syscall(__NR_pwrite64, direct, model, SIZE, 0), SIZE, "write");
+	stamp(model, SIZE, 2);
+	must(syscall(__NR_io_setup, 1, &context), "io_setup");
+	must(syscall(__NR_io_submit, context, 1, writes), "io_submit");
+	reclaim(true);
+	if (must(syscall(__NR_io_getevents, context, 0, 1, &event, &now), "io_getevents"))
+		fail("the write came to its end too early");
+	must(syscall(__NR_io_getevents, context, 1, 1, &event, NULL), "io_getevents");
+	all(event.res, SIZE, "write");
+	close(direct);
+}
 
 /* One step of a case in which somebody else does something between the steps. */
 static int step(const char *what)
@@ -395,50 +796,74 @@ static int step(const char *what)
 	name = what;
 	if (!strcmp(what, "put")) {
 		start();
+		printf("%lu\n", (unsigned long)place());
 		return 0;
 	}
 	fd = must(open(path, O_RDWR), path);
 	if (!strcmp(what, "overwrite")) {
 		write_pages(0, PAGES, 2, 0);
-		page_out();
+		sync_file();
+		reclaim(false);
 		return 0;
 	}
-	stamp(model, SIZE, 2);
+	if (!strcmp(what, "fly")) {
+		fly();
+		return 0;
+	}
+	if (!strcmp(what, "parts")) {
+		gaps();
+		/* In small steps, so that readahead makes ever larger folios. */
+		for (size_t i = 0; i < PAGES; i++)
+			all(syscall(__NR_pread64, fd, seen, PAGE, i * PAGE), PAGE, "read");
+	}
+	stamp(model, SIZE, strcmp(what, "parts") ? 2 : 1);
 	model_size = SIZE;
 	return !same();
 }
 
-static bool wanted(int argc, char **argv)
+static int file_system(const char *folder)
 {
-	for (int i = 2; i < argc; i++)
-		if (!strcmp(argv[i], name))
+	struct statfs about;
+
+	must(syscall(__NR_statfs, folder, &about), "statfs");
+	return about.f_type == EXT4_SUPER_MAGIC ? EXT4 : about.f_type == XFS_SUPER_MAGIC ? XFS : 0;
+}
+
+static bool wanted(int argc, char **argv, int i, int on)
+{
+	for (int word = 2; word < argc; word++)
+		if (!strcmp(argv[word], cases[i].name))
 			return true;
-	return argc == 2;
+	return argc == 2 && cases[i].on & on;
 }
 
 int main(int argc, char **argv)
 {
-	int failed = 0;
+	static const char * const steps[] = { "put", "overwrite", "fly", "look", "parts" };
+	int failed = 0, on;
 
 	if (argc < 2)
 		return 100;
 	snprintf(path, sizeof(path), "%s/tmem_file", argv[1]);
 	snprintf(other, sizeof(other), "%s/tmem_other", argv[1]);
-	if (argc == 3 && (!strcmp(argv[2], "put") || !strcmp(argv[2], "overwrite") ||
-			  !strcmp(argv[2], "look")))
-		return step(argv[2]);
+	for (size_t i = 0; argc == 3 && i < sizeof(steps) / sizeof(*steps); i++)
+		if (!strcmp(argv[2], steps[i]))
+			return step(argv[2]);
+	on = file_system(argv[1]);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		bool good;
 
-		name = cases[i].name;
-		if (!wanted(argc, argv))
+		if (!wanted(argc, argv, i, on))
 			continue;
+		name = cases[i].name;
 		start();
 		cases[i].change();
-		good = same();
-		/* And once more from where it is then. */
+		/* Page by page, since a large folio does not come back if a part of it does not. */
+		advise(0, 0, POSIX_FADV_RANDOM);
+		good = look(cases[i].least, cases[i].most);
+		advise(0, 0, POSIX_FADV_NORMAL);
 		page_out();
-		good = same() && good;
+		good = look(pages_of(model_size), pages_of(model_size)) && good;
 		printf("%s: %s\n", name, good ? "ok" : "FAILED");
 		failed += !good;
 		close(fd);

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Files whose pages are in tmem: whoever changes them in whatever way, no old page comes back."""
+import array
+import json
+import os
+import subprocess
+import unittest
+
+from page_hint_torture import Hinting
+from systems import PAGE, SystemCheck
+
+COUNTERS = "/sys/kernel/debug/tmem"
+PAGES = 64
+XFS_EXCHANGE = 0x40
+
+
+def counters(guest, half):
+    return {name: int(guest.run(f"cat {COUNTERS}/{half}/{name}")) for name in ("puts", "refused", "hits", "misses")}
+
+
+def version(number):
+    """What tmem_file.c writes into a file as this version."""
+    words = array.array("Q", (number << 32 | at for at in range(0, PAGES * PAGE, 8)))
+    words.byteswap()
+    return words.tobytes()
+
+
+def allow_exchange(image):
+    """mkfs.xfs of Debian 12 does not know the feature."""
+    def superblock(*words):
+        return subprocess.run(["xfs_db", "-x", "-c", "sb 0", "-c", " ".join(words), image], check=True, text=True,
+                              capture_output=True, env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}).stdout
+
+    features = int(superblock("print", "features_incompat").split()[-1], 0)
+    superblock("write", "-d", "features_incompat", hex(features | XFS_EXCHANGE))
+
+
+class Files(SystemCheck):
+    """An ext4, an xfs, and an ext4 without checksums, each changed while all of a file is in tmem."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.hinting = cls.enterClassContext(Hinting(("ext4", "xfs", "swap"), {}))
+        allow_exchange(cls.hinting.image("xfs"))
+        guest = cls.hinting.guest
+        guest.run("modprobe tmem swap=0")
+        # Any disk will do: it gets a file system of another kind here.
+        guest.run(f"mke2fs -b {PAGE} {cls.hinting.device('swap')}")
+        for name, kind in (("ext4", "ext4"), ("xfs", "xfs"), ("swap", "ext4")):
+            guest.run(f"mkdir -p /mnt/{name} && mount -t {kind} {cls.hinting.device(name)} /mnt/{name}")
+
+    def setUp(self):
+        self.guest = self.watch(self.hinting.guest)
+
+    def counters(self):
+        return counters(self.guest, "cache")
+
+    def file(self, name, *words):
+        return self.guest.run(f"/selftests/tmem_file /mnt/{name} {' '.join(words)}")
+
+    def test_changes_ext4(self):
+        self.file("ext4")
+
+    def test_changes_xfs(self):
+        self.file("xfs")
+
+    def test_generation(self):
+        """A page is not found again when its inode has the generation again with which it was put."""
+        self.file("swap", "generation")
+
+    def test_refused_put(self):
+        """What tmem has of a page goes when a newer one is not taken."""
+        for name in ("ext4", "xfs"):
+            self.file(name, "put")
+            before = self.counters()
+            self.hinting.cp.ctl("tmem", "freeze", self.guest.name)
+            self.file(name, "overwrite")
+            self.hinting.cp.ctl("tmem", "thaw", self.guest.name)
+            self.assertGreaterEqual(self.counters()["refused"], before["refused"] + PAGES)
+            self.file(name, "look")
+
+    def test_flight(self):
+        """Direct I/O that is under way while others have the old content put."""
+        for name in ("ext4", "xfs"):
+            self.file(name, "put")
+            self.throttle(name, PAGES * PAGE // 4)
+            try:
+                self.file(name, "fly")
+            finally:
+                self.throttle(name, 0)
+            self.file(name, "look")
+
+    def throttle(self, name, rate):
+        """Lets a disk write so many bytes a second, or all that it can."""
+        self.guest.qmp("block_set_io_throttle", device=f"disk{self.hinting.names.index(name)}", bps=0, bps_rd=0,
+                       bps_wr=rate, iops=0, iops_rd=0, iops_wr=0)
+
+    def changed_outside(self, away, back):
+        """A file is put, and changed on its disk when the guest does not look; then the new content is read."""
+        for name in ("ext4", "xfs"):
+            place = int(self.file(name, "put"))
+            before = self.counters()
+            self.guest.run(away.format(name=name))
+            with open(self.hinting.image(name), "r+b") as image:
+                image.seek(place)
+                self.assertEqual(image.read(PAGES * PAGE), version(1), name)
+                image.seek(place)
+                image.write(version(2))
+            self.guest.run(back.format(name=name, device=self.hinting.device(name)))
+            self.file(name, "look")
+            self.assertEqual(self.counters()["hits"], before["hits"], name)
+
+    def test_mounted_again(self):
+        self.changed_outside("umount /mnt/{name}", "mount -t {name} {device} /mnt/{name}")
+
+    def test_writable_again(self):
+        self.changed_outside("mount -o remount,ro /mnt/{name}", "mount -o remount,rw /mnt/{name}")
+
+    def test_parts_of_folios(self):
+        """A large folio that tmem has only a part of is read, and what is left of it takes no room."""
+        for name in ("ext4", "xfs"):
+            self.file(name, "put")
+            before = self.counters()
+            self.file(name, "parts")
+            after = self.counters()
+            self.assertGreater(after["hits"], before["hits"], name)
+            # Page by page there would be as many as are gone.
+            self.assertGreater(after["misses"], before["misses"] + PAGES // 3 + 1, name)
+            self.assertEqual(self.kept(name), 0, name)
+
+    def kept(self, name):
+        """How many pages of a file system the hypervisor has."""
+        number = self.guest.run(f"cat /sys/block/{self.hinting.device(name).removeprefix('/dev/')}/dev")
+        guests = json.loads(self.hinting.cp.ctl("tmem", "list", self.guest.name, "--json"))["guests"]
+        return sum(pool["pages"] for pool in guests[0]["pools"] if pool["label"].endswith(number))
+
+
+if __name__ == "__main__":
+    unittest.main()
