@@ -330,7 +330,7 @@ class Handed(HintCheck):
         hinting = self.hand_over("crash", "512M", "crashkernel=160M")
         guest = hinting.guest
         word = "what there was when it came to its end"
-        guest.run(f"echo {word} | tr a-z n-za-m >/tmp/word")
+        guest.run(f"echo {word} | tr a-z n-za-m >/word")
         guest.run("(sleep 1; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &")
         guest.ready()
         # All of the memory can be read, and has what was in it.
