@@ -3,7 +3,10 @@
 //! Switching both halves on and off.
 
 use kernel::{
-    mm::cleancache,
+    mm::{
+        cleancache,
+        frontswap, //
+    },
     new_mutex,
     prelude::*,
     s390::tmem::Tmem,
@@ -13,19 +16,14 @@ use kernel::{
     }, //
 };
 
-#[cfg(CONFIG_FRONTSWAP)]
-use kernel::mm::frontswap;
-
 use crate::{
     cache::Cache,
-    counters::Counters, //
+    counters::Counters,
+    home::Home,
+    swap::Swap, //
 };
 
-#[cfg(CONFIG_FRONTSWAP)]
-use crate::swap::Swap;
-
 static CACHE_COUNTERS: Counters = Counters::new();
-#[cfg(CONFIG_FRONTSWAP)]
 static SWAP_COUNTERS: Counters = Counters::new();
 
 /// What is on. Dropping it switches both halves off; there are no swapped pages then, since each
@@ -35,9 +33,10 @@ pub(crate) struct Control {
     tmem: Arc<Tmem>,
     #[pin]
     cache: Mutex<Option<cleancache::Registration>>,
-    #[cfg(CONFIG_FRONTSWAP)]
     #[pin]
     swap: Mutex<Option<frontswap::Registration>>,
+    #[pin]
+    home: Home,
     module: &'static ThisModule,
 }
 
@@ -48,8 +47,8 @@ impl Control {
             pin_init!(Self {
                 tmem,
                 cache <- new_mutex!(None),
-                #[cfg(CONFIG_FRONTSWAP)]
                 swap <- new_mutex!(None),
+                home <- Home::new(),
                 module,
             }),
             GFP_KERNEL,
@@ -60,7 +59,6 @@ impl Control {
         &CACHE_COUNTERS
     }
 
-    #[cfg(CONFIG_FRONTSWAP)]
     pub(crate) fn swap_counters(&self) -> &'static Counters {
         &SWAP_COUNTERS
     }
@@ -81,10 +79,7 @@ impl Control {
         }
         Ok(())
     }
-}
 
-#[cfg(CONFIG_FRONTSWAP)]
-impl Control {
     /// Whether swapped pages are put.
     pub(crate) fn swap(&self) -> bool {
         self.swap.lock().is_some()
@@ -107,5 +102,22 @@ impl Control {
             *registration = Some(frontswap::Registration::new(swap, self.module)?);
         }
         Ok(())
+    }
+
+    /// When swapped pages come home by themselves.
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Brings up to `nr` swapped pages home; returns how many. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`frontswap::Registration::shrink`].
+    pub(crate) fn shrink_swap(&self, nr: usize) -> Result<usize> {
+        match &*self.swap.lock() {
+            Some(on) if nr > 0 => on.shrink(nr),
+            _ => Ok(0),
+        }
     }
 }

@@ -7,6 +7,7 @@ use kernel::{
         Scope,
         ScopedDir, //
     },
+    mm::frontswap,
     prelude::*,
     sync::{
         atomic::{
@@ -39,6 +40,8 @@ pub(crate) struct Counters {
     puts: Counter,
     /// Not taken by the hypervisor.
     refused: Counter,
+    /// Not even offered to it.
+    left_out: Counter,
     /// Got.
     hits: Counter,
     /// Not found.
@@ -52,6 +55,7 @@ impl Counters {
         Self {
             puts: Counter::new(),
             refused: Counter::new(),
+            left_out: Counter::new(),
             hits: Counter::new(),
             misses: Counter::new(),
             flushes: Counter::new(),
@@ -62,6 +66,11 @@ impl Counters {
     pub(crate) fn put(&self, done: bool, nr: usize) -> bool {
         if done { &self.puts } else { &self.refused }.add(nr);
         done
+    }
+
+    /// Counts `nr` pages whose put was left out.
+    pub(crate) fn left_out(&self, nr: usize) {
+        self.left_out.add(nr);
     }
 
     /// Counts a get of `nr` pages; returns whether it was done.
@@ -78,6 +87,7 @@ impl Counters {
     fn files<'data>(&'data self, dir: &ScopedDir<'data, '_>) {
         dir.read_only_file(c"puts", &self.puts.0);
         dir.read_only_file(c"refused", &self.refused.0);
+        dir.read_only_file(c"left_out", &self.left_out.0);
         dir.read_only_file(c"hits", &self.hits.0);
         dir.read_only_file(c"misses", &self.misses.0);
         dir.read_only_file(c"flushes", &self.flushes.0);
@@ -91,13 +101,10 @@ pub(crate) type Files = Scope<Arc<Control>>;
 pub(crate) fn files(control: Arc<Control>) -> impl PinInit<Files> {
     Scope::dir(control, c"tmem", |control, dir| {
         control.cache_counters().files(&dir.dir(c"cache"));
-        #[cfg(CONFIG_FRONTSWAP)]
-        {
-            let dir = dir.dir(c"swap");
-            control.swap_counters().files(&dir);
-            dir.read_callback_file(c"pages", control, &|_, f| {
-                f.write_fmt(fmt!("{}\n", kernel::mm::frontswap::pages()))
-            });
-        }
+        let dir = dir.dir(c"swap");
+        control.swap_counters().files(&dir);
+        dir.read_callback_file(c"pages", control, &|_, f| {
+            f.write_fmt(fmt!("{}\n", frontswap::pages()))
+        });
     })
 }

@@ -22,15 +22,30 @@ use kernel::{
         PoolId,
         Tmem, //
     },
-    sync::Arc, //
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    }, //
 };
 
-use crate::counters::Counters;
+use crate::{
+    counters::Counters,
+    events, //
+};
+
+/// How many pages are not put after the hypervisor has refused some: its store is full, or the
+/// guest's share of it.
+const PAUSE: i64 = 64;
 
 /// The pool of swapped pages. Dropping it unmakes it.
 pub(crate) struct Swap {
     tmem: Arc<Tmem>,
     pool: PoolId,
+    /// How many pages of the pause are left.
+    pause: Atomic<i64>,
     counters: &'static Counters,
 }
 
@@ -51,6 +66,7 @@ impl Swap {
         Ok(Self {
             tmem,
             pool,
+            pause: Atomic::new(0),
             counters,
         })
     }
@@ -58,19 +74,31 @@ impl Swap {
 
 impl Backend for Swap {
     fn put(&self, device: Device, slot: u64, pages: &Source<'_>) -> bool {
+        let nr = pages.frames().len();
+        if self.pause.load(Relaxed) > 0 {
+            self.pause.fetch_sub(nr as i64, Relaxed);
+            self.counters.left_out(nr);
+            return false;
+        }
         let put = self
             .tmem
             .put(self.pool, object(device), slot, pages)
             .is_ok();
-        self.counters.put(put, pages.frames().len())
+        if !put {
+            self.pause.store(PAUSE, Relaxed);
+        }
+        events::swap_put(device, slot, nr, put);
+        self.counters.put(put, nr)
     }
 
     fn get(&self, device: Device, slot: u64, pages: &Target<'_>) -> bool {
+        let nr = pages.frames().len();
         let hit = self
             .tmem
             .get(self.pool, object(device), slot, pages)
             .is_ok();
-        self.counters.get(hit, pages.frames().len())
+        events::swap_get(device, slot, nr, hit);
+        self.counters.get(hit, nr)
     }
 
     fn flush(&self, device: Device, slots: RangeInclusive<u64>) {

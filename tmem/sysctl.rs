@@ -6,6 +6,7 @@
 //! |--------------|-------------------------------------------------------------------------------|
 //! | `tmem_cache` | 1: put clean page cache; 0: do not, and forget what was put                   |
 //! | `tmem_swap`  | 1: put swapped pages; 0: do not, and bring home those that were put           |
+//! | `tmem_home`  | seconds after which swapped pages come home if there is room; 0: never        |
 //!
 //! A text that is not understood in full gets `EINVAL` and changes nothing.
 
@@ -37,17 +38,17 @@ pub(crate) fn files(control: Data) -> Result<Files> {
     Registration::new(
         c"vm",
         control,
-        &[
-            File::of::<Cache>(),
-            #[cfg(CONFIG_FRONTSWAP)]
-            File::of::<Swap>(),
-        ],
+        &[File::of::<Cache>(), File::of::<Swap>(), File::of::<Home>()],
     )
+}
+
+fn number(text: &BStr) -> Result<u32> {
+    u32::from_str(BStr::from_bytes(text.trim_ascii()))
 }
 
 /// Reads a switch.
 fn switch(text: &BStr) -> Result<bool> {
-    match u32::from_str(BStr::from_bytes(text.trim_ascii()))? {
+    match number(text)? {
         0 => Ok(false),
         1 => Ok(true),
         _ => Err(EINVAL),
@@ -70,10 +71,8 @@ impl Entry<Data> for Cache {
     }
 }
 
-#[cfg(CONFIG_FRONTSWAP)]
 struct Swap;
 
-#[cfg(CONFIG_FRONTSWAP)]
 impl Entry<Data> for Swap {
     const NAME: &'static CStr = c"tmem_swap";
     const MODE: u16 = 0o644;
@@ -85,5 +84,22 @@ impl Entry<Data> for Swap {
 
     fn store(control: &Data, text: &BStr) -> Result {
         control.set_swap(switch(text)?)
+    }
+}
+
+struct Home;
+
+impl Entry<Data> for Home {
+    const NAME: &'static CStr = c"tmem_home";
+    const MODE: u16 = 0o644;
+
+    fn show(control: &Data, out: &mut dyn fmt::Write) -> Result {
+        writeln!(out, "{}", control.home().seconds())?;
+        Ok(())
+    }
+
+    fn store(control: &Data, text: &BStr) -> Result {
+        control.home().set_seconds(number(text)?);
+        Ok(())
     }
 }

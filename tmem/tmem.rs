@@ -3,13 +3,16 @@
 //! Transcendent memory: pages that Linux would drop or write to swap go to pools that the
 //! hypervisor has, and come back from there without a disk.
 //!
-//! - [`cache`] has the pools for clean page cache, [`swap`] that for pages that are swapped out.
+//! - [`cache`] has the pools for clean page cache; [`governor`] says whether they are worth it.
+//! - [`swap`] has the pool for pages that are swapped out; [`home`] brings them home when there is
+//!   room.
 //! - [`control`] switches both on and off, as [`sysctl`] says.
-//! - [`counters`] shows in `/sys/kernel/debug/tmem` what became of them.
+//! - [`counters`] shows in `/sys/kernel/debug/tmem` what became of pages, [`events`] in tracefs.
 //!
 //! How the hypervisor is reached says [`kernel::s390::tmem`].
 
 use kernel::{
+    kthread::Thread,
     prelude::*,
     s390::{
         machine::hypervisor,
@@ -21,7 +24,9 @@ use kernel::{
 mod cache;
 mod control;
 mod counters;
-#[cfg(CONFIG_FRONTSWAP)]
+mod events;
+mod governor;
+mod home;
 mod swap;
 mod sysctl;
 
@@ -50,6 +55,7 @@ module! {
 /// The module.
 #[pin_data]
 struct Module {
+    _thread: Thread,
     _sysctl: sysctl::Files,
     #[pin]
     _counters: counters::Files,
@@ -67,6 +73,10 @@ impl kernel::InPlaceModule for Module {
             Ok(try_pin_init!(Self {
                 _counters <- counters::files(control.clone()),
                 _sysctl: sysctl::files(control.clone())?,
+                _thread: {
+                    let control = control.clone();
+                    Thread::run(c"tmem", move || home::run(&control))?
+                },
                 // Last: nothing may fail any more once there are swapped pages.
                 _: { start(&control)? },
             }? Error))
@@ -77,7 +87,5 @@ impl kernel::InPlaceModule for Module {
 /// Switches on what the parameters say.
 fn start(control: &Control) -> Result {
     control.set_cache(module_parameters::cache.value() != 0)?;
-    #[cfg(CONFIG_FRONTSWAP)]
-    control.set_swap(module_parameters::swap.value() != 0)?;
-    Ok(())
+    control.set_swap(module_parameters::swap.value() != 0)
 }

@@ -15,14 +15,17 @@
  * - A put that fails leaves nothing under its key.
  * - A get removes what it returns.
  *
- * A file system takes part with FS_CLEANCACHE. That promises that inode number
- * and generation name a file within its super block, that an inode is evicted
- * through truncate_inode_pages_final(), and that a file does not change but
- * through its page cache or after having invalidated it.
+ * A file system takes part with FS_CLEANCACHE. That promises that the inode
+ * number names a file within its super block, that an inode is read through
+ * unlock_new_inode() and evicted through truncate_inode_pages_final(), and that
+ * a file does not change but through its page cache or after having invalidated
+ * it.
  *
- * What the backend has of a file is flushed when its inode is evicted.
+ * What the backend has of a file stays when its inode is evicted from memory, and
+ * is flushed when the file is deleted, or its file system unmounted.
  */
 
+#include <linux/folio_batch.h>
 #include <linux/jump_label.h>
 #include <linux/pagemap.h>
 #include <linux/volatile_folio.h>
@@ -32,11 +35,12 @@
 /* True while there may be a backend. */
 DECLARE_STATIC_KEY_FALSE(cleancache_enabled);
 
-bool __cleancache_get(struct folio *folio);
+unsigned long __cleancache_get(struct folio **folios, unsigned int nr);
 void __cleancache_evict(struct folio *folio, bool reclaimed);
 void __cleancache_flush(struct address_space *mapping, pgoff_t first,
 			pgoff_t last);
-void __cleancache_flush_inode(struct address_space *mapping);
+void __cleancache_new_inode(struct inode *inode);
+void __cleancache_evict_inode(struct address_space *mapping, bool keep);
 void __cleancache_flush_fs(struct super_block *sb);
 
 /**
@@ -63,7 +67,19 @@ static inline bool cleancache_has(const struct address_space *mapping)
  */
 static inline bool cleancache_get(struct folio *folio)
 {
-	return cleancache_has(folio->mapping) && __cleancache_get(folio);
+	return cleancache_has(folio->mapping) && __cleancache_get(&folio, 1);
+}
+
+/**
+ * cleancache_get_batch() - Get the contents of folios.
+ * @fbatch: The folios, of one file, each locked and in the page cache.
+ *
+ * Context: Any but hard interrupts. Does not sleep.
+ * Return: A bit for each folio: set if it has its contents.
+ */
+static inline unsigned long cleancache_get_batch(struct folio_batch *fbatch)
+{
+	return __cleancache_get(fbatch->folios, folio_batch_count(fbatch));
 }
 
 /**
@@ -92,7 +108,7 @@ static inline void cleancache_evict(struct folio *folio, bool reclaimed)
  * @last: The last index.
  *
  * To be called after the range has left the page cache. Nothing is to be done
- * for a mapping that is exiting: cleancache_flush_inode() comes last.
+ * for a mapping that is exiting: cleancache_evict_inode() comes last.
  *
  * Context: May sleep.
  */
@@ -117,20 +133,36 @@ static inline void cleancache_flush_folio(struct folio *folio)
 }
 
 /**
- * cleancache_flush_inode() - Forget a file whose inode goes.
- * @mapping: Its mapping, exiting and without page cache.
+ * cleancache_new_inode() - Recall whether the backend may have pages of a file.
+ * @inode: Its inode, which was just read.
  *
- * Context: May sleep.
+ * Context: Any but hard interrupts. Does not sleep.
  */
-static inline void cleancache_flush_inode(struct address_space *mapping)
+static inline void cleancache_new_inode(struct inode *inode)
 {
-	if (cleancache_has(mapping))
-		__cleancache_flush_inode(mapping);
+	if (static_branch_unlikely(&cleancache_enabled))
+		__cleancache_new_inode(inode);
 }
 
 /**
- * cleancache_flush_fs() - Forget all files of a file system that is unmounted.
- * @sb: The super block, without inodes.
+ * cleancache_evict_inode() - Keep or forget a file whose inode is evicted.
+ * @mapping: Its mapping, exiting and without page cache.
+ * @dropped: How many pages it had until now: these were neither put nor flushed.
+ *
+ * Context: May sleep.
+ */
+static inline void cleancache_evict_inode(struct address_space *mapping,
+					  unsigned long dropped)
+{
+	if (cleancache_has(mapping))
+		__cleancache_evict_inode(mapping,
+					 !dropped && mapping->host->i_nlink);
+}
+
+/**
+ * cleancache_flush_fs() - Forget all files of a file system.
+ * @sb: The super block. If it has inodes, some of what they are putting may
+ *	stay.
  *
  * Context: May sleep.
  */
@@ -152,7 +184,9 @@ static inline void cleancache_evict(struct folio *folio, bool reclaimed) { }
 static inline void cleancache_flush(struct address_space *mapping,
 				    pgoff_t first, pgoff_t last) { }
 static inline void cleancache_flush_folio(struct folio *folio) { }
-static inline void cleancache_flush_inode(struct address_space *mapping) { }
+static inline void cleancache_new_inode(struct inode *inode) { }
+static inline void cleancache_evict_inode(struct address_space *mapping,
+					  unsigned long dropped) { }
 static inline void cleancache_flush_fs(struct super_block *sb) { }
 
 #endif /* CONFIG_CLEANCACHE */

@@ -27,7 +27,7 @@ DECLARE_STATIC_KEY_FALSE(frontswap_enabled);
 int frontswap_swapon(unsigned int type, unsigned long nr_pages);
 void frontswap_swapoff(unsigned int type);
 unsigned long frontswap_next(unsigned int type, unsigned long offset);
-int frontswap_drain(void);
+long frontswap_shrink(long nr);
 bool __frontswap_put(struct folio *folio, unsigned int type,
 		     unsigned long offset);
 bool __frontswap_get(struct folio *folio, unsigned int type,

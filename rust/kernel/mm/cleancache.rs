@@ -3,13 +3,14 @@
 //! Cleancache: a place for clean page cache that is evicted.
 //!
 //! Which pages are put, got and flushed when, and why no page that comes back is out of date, says
-//! the C header. What a backend has of a file is flushed when its inode is evicted, so nothing
-//! survives that, nor an unmount.
+//! the C header. Here is which files the backend may have pages of although their inodes are not in
+//! memory.
 //!
 //! C header: [`include/linux/cleancache.h`](srctree/include/linux/cleancache.h)
 
 use crate::{
     bindings,
+    bitmap::BitmapVec,
     macros::export,
     mm::{
         folio::{
@@ -19,7 +20,7 @@ use crate::{
         tmem::{
             Slot,
             Source,
-            Target,
+            Wanted,
             MAX_PAGES, //
         }, //
     },
@@ -29,7 +30,8 @@ use crate::{
 };
 use core::{
     marker::PhantomData,
-    ops::RangeInclusive, //
+    ops::RangeInclusive,
+    slice, //
 };
 
 /// A file system that is mounted.
@@ -50,8 +52,6 @@ pub struct File {
     pub fs: Fs,
     /// Its inode number.
     pub inode: u64,
-    /// How often the inode number was used before, or something else that tells such files apart.
-    pub generation: u32,
 }
 
 /// Where pages go.
@@ -65,9 +65,9 @@ pub trait Backend: Send + Sync {
     /// if not, it has none of them, and no older ones either.
     fn put(&self, file: File, index: u64, pages: &Source<'_>) -> bool;
 
-    /// Gives back all of some pages and forgets them; returns true. If it does not have all of them
-    /// it leaves the frames as they are and returns false.
-    fn get(&self, file: File, index: u64, pages: &Target<'_>) -> bool;
+    /// Gives back what it has of the folios, each as a whole, forgets it, and settles these as hits.
+    /// If it does not have all of a folio it leaves the frames as they are.
+    fn get(&self, file: File, wanted: &mut Wanted<'_>);
 
     /// Forgets pages of a file.
     fn flush(&self, file: File, pages: RangeInclusive<u64>);
@@ -75,8 +75,44 @@ pub trait Backend: Send + Sync {
     /// Forgets a file.
     fn flush_file(&self, file: File);
 
-    /// Forgets a file system, none of whose files is used any more.
+    /// Forgets a file system. This may be called while pages of it are put, got and flushed.
     fn flush_fs(&self, fs: Fs);
+}
+
+/// A backend, and what it may have of files whose inodes were evicted.
+struct Known {
+    backend: Arc<dyn Backend>,
+    evicted: Evicted,
+}
+
+/// The files that a backend may have pages of although their inodes were evicted from memory.
+///
+/// A bit stands for many files, and none is ever cleared: a file too many costs gets that miss, one
+/// too few would cost its contents.
+struct Evicted(BitmapVec);
+
+impl Evicted {
+    /// 32 KiB: of the files that were never put, one in five is asked for when 50000 were evicted.
+    const SHIFT: u32 = 18;
+
+    fn new() -> Result<Self> {
+        Ok(Self(BitmapVec::new(1 << Self::SHIFT, GFP_KERNEL)?))
+    }
+
+    fn bit(file: File) -> usize {
+        let name = file.inode ^ u64::from(file.fs.0).rotate_right(u32::BITS);
+        // CAST: It has `SHIFT` bits.
+        (name.wrapping_mul(bindings::GOLDEN_RATIO_64) >> (u64::BITS - Self::SHIFT)) as usize
+    }
+
+    fn add(&self, file: File) {
+        self.0.set_bit_atomic(Self::bit(file));
+    }
+
+    fn may_have(&self, file: File) -> bool {
+        let bit = Self::bit(file);
+        self.0.next_bit(bit) == Some(bit)
+    }
 }
 
 /// Whether there may be a backend: `cleancache_enabled` of the C header.
@@ -84,7 +120,7 @@ pub trait Backend: Send + Sync {
 // SAFETY: All zeroes is a static key that is false.
 static mut cleancache_enabled: bindings::static_key_false = unsafe { core::mem::zeroed() };
 
-static BACKEND: Slot<Arc<dyn Backend>> = Slot::new();
+static BACKEND: Slot<Known> = Slot::new();
 
 /// There is a backend while this lives.
 ///
@@ -100,7 +136,8 @@ impl Registration {
     /// - `EBUSY` if there is a backend already.
     /// - `ENOMEM`
     pub fn new(backend: Arc<dyn Backend>) -> Result<Self> {
-        BACKEND.fill(KBox::new(backend, GFP_KERNEL)?, || {
+        let evicted = Evicted::new()?;
+        BACKEND.fill(KBox::new(Known { backend, evicted }, GFP_KERNEL)?, || {
             // SAFETY: The key is a `static`.
             unsafe { bindings::static_key_enable(&raw mut cleancache_enabled.key) }
         })?;
@@ -151,7 +188,6 @@ impl Mapping<'_> {
             File {
                 fs: Fs((*self.sb).s_dev),
                 inode: (*self.inode).i_ino,
-                generation: (*self.inode).i_generation,
             }
         }
     }
@@ -226,7 +262,7 @@ unsafe extern "C" fn __cleancache_evict(folio: *mut bindings::folio, reclaimed: 
     if reclaimed && can_be_put(folio, &mapping) {
         // SAFETY: It is locked and unmapped, and nobody else has a reference.
         let pages = unsafe { Source::new(folio.frames()) };
-        let put = BACKEND.with(|backend| backend.put(mapping.file(), folio.index(), &pages));
+        let put = BACKEND.with(|to| to.backend.put(mapping.file(), folio.index(), &pages));
         // The bit is set before the folio leaves the page cache.
         if put == Some(true) && !mapping.has(bindings::mapping_flags_AS_CLEANCACHE) {
             mapping.set(bindings::mapping_flags_AS_CLEANCACHE);
@@ -238,16 +274,11 @@ unsafe extern "C" fn __cleancache_evict(folio: *mut bindings::folio, reclaimed: 
 
 fn flush_folio(folio: &Folio, mapping: &Mapping<'_>) {
     let last = folio.index() + folio.frames().len() as u64 - 1;
-    BACKEND.with(|backend| backend.flush(mapping.file(), folio.index()..=last));
+    BACKEND.with(|of| of.backend.flush(mapping.file(), folio.index()..=last));
 }
 
-/// See `cleancache_get()`.
-///
-/// # Safety
-///
-/// The folio is locked and in the mapping of a file.
-#[export]
-unsafe extern "C" fn __cleancache_get(folio: *mut bindings::folio) -> bool {
+/// Whether a folio of a file that takes part can be got as a whole.
+fn can_be_got(folio: &Folio) -> bool {
     // What has a private part may be uptodate, or even dirty, in parts.
     const IN_PARTS: Flags = Flags::of([
         bindings::pageflags_PG_uptodate,
@@ -255,23 +286,43 @@ unsafe extern "C" fn __cleancache_get(folio: *mut bindings::folio) -> bool {
         bindings::pageflags_PG_writeback,
         bindings::pageflags_PG_private,
     ]);
-    // SAFETY: The caller has a reference, and the mapping stays while the folio is locked.
-    let (folio, mapping) = unsafe {
-        let folio = Folio::from_raw(folio);
-        (folio, Mapping::new(folio.mapping()))
+    !folio.flags().any(IN_PARTS) && folio.frames().len() <= MAX_PAGES
+}
+
+/// See `cleancache_get()` and `cleancache_get_batch()`.
+///
+/// # Safety
+///
+/// There are `nr` folios, at least one and at most 64. Each is locked and in the mapping of the same
+/// file.
+#[export]
+unsafe extern "C" fn __cleancache_get(folios: *mut *mut bindings::folio, nr: c_uint) -> c_ulong {
+    // SAFETY: As the caller says; the mapping stays while a folio is locked.
+    let (folios, mapping) = unsafe {
+        let folios = slice::from_raw_parts(folios, nr as usize);
+        (folios, Mapping::new(Folio::from_raw(folios[0]).mapping()))
     };
-    let nr = folio.frames().len();
-    if !mapping.takes_part() || folio.flags().any(IN_PARTS) || nr > MAX_PAGES {
-        return false;
+    if !mapping.takes_part() {
+        return 0;
     }
-    // SAFETY: It is locked, and nobody uses a folio that is not uptodate.
-    let pages = unsafe { Target::new(folio.frames()) };
-    let hit = BACKEND.with(|backend| backend.get(mapping.file(), folio.index(), &pages));
-    // It may have a part of a large folio, which will not be asked for again.
-    if hit == Some(false) && nr > 1 {
-        flush_folio(folio, &mapping);
+    let asked = folios.iter().enumerate().fold(0, |bits, (which, &folio)| {
+        // SAFETY: The caller has a reference.
+        bits | u64::from(can_be_got(unsafe { Folio::from_raw(folio) })) << which
+    });
+    // SAFETY: They are locked, and nobody uses a folio that is not uptodate.
+    let mut wanted = unsafe { Wanted::new(folios, asked) };
+    if BACKEND
+        .with(|of| of.backend.get(mapping.file(), &mut wanted))
+        .is_some()
+    {
+        // It may have a part of a large folio, which will not be asked for again.
+        for folio in wanted.misses(asked) {
+            if folio.frames().len() > 1 {
+                flush_folio(folio, &mapping);
+            }
+        }
     }
-    hit == Some(true)
+    wanted.hits() as c_ulong
 }
 
 /// See `cleancache_flush()`.
@@ -287,19 +338,38 @@ unsafe extern "C" fn __cleancache_flush(
 ) {
     // SAFETY: As the caller says.
     let mapping = unsafe { Mapping::new(mapping) };
-    BACKEND.with(|backend| backend.flush(mapping.file(), first as u64..=last as u64));
+    BACKEND.with(|of| of.backend.flush(mapping.file(), first as u64..=last as u64));
 }
 
-/// See `cleancache_flush_inode()`.
+/// See `cleancache_new_inode()`.
+///
+/// # Safety
+///
+/// Nobody else uses the inode yet.
+#[export]
+unsafe extern "C" fn __cleancache_new_inode(inode: *mut bindings::inode) {
+    // SAFETY: It is that of an inode, which stays meanwhile.
+    let mapping = unsafe { Mapping::new(&raw mut (*inode).i_data) };
+    // Also if it takes no part any more: when the file is deleted its pages are to go.
+    let kept = BACKEND.with(|of| of.evicted.may_have(mapping.file()));
+    if kept == Some(true) {
+        mapping.set(bindings::mapping_flags_AS_CLEANCACHE);
+    }
+}
+
+/// See `cleancache_evict_inode()`.
 ///
 /// # Safety
 ///
 /// The mapping is that of an inode.
 #[export]
-unsafe extern "C" fn __cleancache_flush_inode(mapping: *mut bindings::address_space) {
+unsafe extern "C" fn __cleancache_evict_inode(mapping: *mut bindings::address_space, keep: bool) {
     // SAFETY: As the caller says.
-    let mapping = unsafe { Mapping::new(mapping) };
-    BACKEND.with(|backend| backend.flush_file(mapping.file()));
+    let file = unsafe { Mapping::new(mapping) }.file();
+    BACKEND.with(|of| match keep {
+        true => of.evicted.add(file),
+        false => of.backend.flush_file(file),
+    });
 }
 
 /// See `cleancache_flush_fs()`.
@@ -311,5 +381,5 @@ unsafe extern "C" fn __cleancache_flush_inode(mapping: *mut bindings::address_sp
 unsafe extern "C" fn __cleancache_flush_fs(sb: *mut bindings::super_block) {
     // SAFETY: As the caller says.
     let fs = Fs(unsafe { (*sb).s_dev });
-    BACKEND.with(|backend| backend.flush_fs(fs));
+    BACKEND.with(|of| of.backend.flush_fs(fs));
 }

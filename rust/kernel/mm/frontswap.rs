@@ -11,10 +11,7 @@
 use crate::{
     bindings,
     bitmap::Bitmap,
-    error::{
-        from_result,
-        to_result, //
-    },
+    error::from_result,
     macros::export,
     mm::{
         folio::Folio,
@@ -159,8 +156,7 @@ impl Registration {
         rcu::synchronize_rcu();
         let drained = (|| {
             for _ in 0..ATTEMPTS {
-                // SAFETY: May be called wherever sleeping is allowed. There are no puts.
-                to_result(unsafe { bindings::frontswap_drain() })?;
+                self.shrink(usize::MAX)?;
                 if pages() == 0 {
                     return Ok(());
                 }
@@ -171,6 +167,26 @@ impl Registration {
             OPEN.store(true, Relaxed);
         }
         drained
+    }
+}
+
+impl Registration {
+    /// Has up to `nr` pages come back, as [`drain`](Self::drain) does. Returns how many did.
+    ///
+    /// May sleep, and needs memory.
+    ///
+    /// # Errors
+    ///
+    /// Some pages may have come back.
+    ///
+    /// - `ENOMEM` if there was not enough memory.
+    /// - `EIO` if the backend has lost a page.
+    /// - `EINTR` if a fatal signal came.
+    pub fn shrink(&self, nr: usize) -> Result<usize> {
+        let most = nr.min(c_long::MAX as usize);
+        // SAFETY: May be called wherever sleeping is allowed.
+        let home = unsafe { bindings::frontswap_shrink(most as c_long) };
+        usize::try_from(home).map_err(|_| Error::from_errno(home as c_int))
     }
 }
 

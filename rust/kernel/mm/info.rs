@@ -43,6 +43,17 @@ pub fn total_pages() -> usize {
     unsafe { bindings::totalram_pages() }
 }
 
+/// Returns how many pages processes were promised: `Committed_AS` of `/proc/meminfo`, in pages.
+///
+/// # Context
+///
+/// May sleep. Adds up the counters of all processors.
+#[inline(never)]
+pub fn committed_pages() -> usize {
+    // SAFETY: Always safe to call.
+    unsafe { bindings::vm_memory_committed() }
+}
+
 /// Returns how many pages were freed since the boot.
 ///
 /// # Context

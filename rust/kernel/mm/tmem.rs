@@ -6,6 +6,8 @@
 //! Each has hooks in C, and at most one backend that these call.
 
 use crate::{
+    bindings,
+    mm::folio::Folio,
     page::PfnRange,
     prelude::*,
     sync::{
@@ -67,6 +69,78 @@ impl Target<'_> {
     /// Returns the frames: at most [`MAX_PAGES`].
     pub fn frames(&self) -> PfnRange {
         self.0
+    }
+}
+
+/// Folios of a file that want their contents.
+///
+/// # Invariants
+///
+/// - They are at most 64. Each is locked, in the page cache of the same file, has at most
+///   [`MAX_PAGES`] pages, and is not uptodate; nobody else uses its contents during `'a`: they may
+///   be overwritten.
+/// - `left` and `hits` have bits of these only.
+pub struct Wanted<'a> {
+    folios: &'a [*mut bindings::folio],
+    /// Those that were not asked for yet.
+    left: u64,
+    /// Those that have their contents.
+    hits: u64,
+}
+
+impl<'a> Wanted<'a> {
+    /// Those of `folios` whose bit is set.
+    ///
+    /// # Safety
+    ///
+    /// The type invariant must hold.
+    pub(super) unsafe fn new(folios: &'a [*mut bindings::folio], left: u64) -> Self {
+        // INVARIANT: As the caller says.
+        Self {
+            folios,
+            left,
+            hits: 0,
+        }
+    }
+
+    /// The folios whose bits are set.
+    fn of(&self, bits: u64) -> impl Iterator<Item = (usize, &'a Folio)> + use<'a> {
+        let folios = self.folios.iter().enumerate();
+        folios
+            .filter(move |(which, _)| bits & 1 << which != 0)
+            // SAFETY: By the type invariant they stay.
+            .map(|(which, &folio)| (which, unsafe { Folio::from_raw(folio) }))
+    }
+
+    /// Those that are still wanted: a number for [`settle`](Self::settle), the index in the file,
+    /// and the frames.
+    pub fn left(&self) -> impl Iterator<Item = (usize, u64, PfnRange)> + use<'a> {
+        self.of(self.left)
+            .map(|(which, folio)| (which, folio.index(), folio.frames()))
+    }
+
+    /// Says that a folio has its contents, or will not be asked for again.
+    pub fn settle(&mut self, which: usize, hit: bool) {
+        let bit = self.left & 1 << which;
+        self.left &= !bit;
+        if hit {
+            self.hits |= bit;
+        }
+    }
+
+    /// Whether a folio has its contents.
+    pub fn has(&self, which: usize) -> bool {
+        self.hits & 1 << which != 0
+    }
+
+    /// Which have their contents.
+    pub(super) fn hits(&self) -> u64 {
+        self.hits
+    }
+
+    /// Those of `asked` that do not have their contents.
+    pub(super) fn misses(&self, asked: u64) -> impl Iterator<Item = &'a Folio> + use<'a> {
+        self.of(asked & !self.hits).map(|(_, folio)| folio)
     }
 }
 

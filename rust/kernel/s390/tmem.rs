@@ -16,7 +16,8 @@ use crate::{
     interrupt::local_interrupt_disable,
     mm::tmem::{
         Source,
-        Target, //
+        Target,
+        Wanted, //
     },
     page::{
         pfn_of,
@@ -27,8 +28,10 @@ use crate::{
     s390::command::command, //
 };
 use core::{
+    iter,
     mem::size_of,
     ops::RangeInclusive,
+    slice,
     str, //
 };
 
@@ -41,6 +44,9 @@ const VERSION: u16 = 1;
 /// `TMEM` in ASCII.
 const MAGIC: u32 = 0x544d_454d;
 
+/// How many records a block has room for.
+const ROOM: usize = 63;
+
 /// What a call is for.
 #[derive(Clone, Copy)]
 enum Function {
@@ -48,6 +54,7 @@ enum Function {
     PoolCreate = 1,
     PoolDestroy = 2,
     Batch = 3,
+    Stats = 4,
 }
 
 /// The header of a block.
@@ -105,6 +112,38 @@ struct PoolRecord {
 // SAFETY: Numbers only, of 64 bytes.
 unsafe impl Record for PoolRecord {}
 
+/// The record of [`Function::Stats`].
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct StatsRecord {
+    pool: u32,
+    reserved: u32,
+    stats: Stats,
+}
+
+// SAFETY: Numbers only, of 64 bytes.
+unsafe impl Record for StatsRecord {}
+
+/// What the hypervisor counts of a pool, in pages since it was made if nothing else is said.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Stats {
+    /// There now.
+    pub pages: u64,
+    /// Memory that they take, in bytes.
+    pub bytes: u64,
+    /// Put.
+    pub puts: u64,
+    /// Of puts that were rejected.
+    pub rejected: u64,
+    /// Got.
+    pub hits: u64,
+    /// Of gets that missed.
+    pub misses: u64,
+    /// Given up by the hypervisor.
+    pub evicted: u64,
+}
+
 /// An entry of a batch: an operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -127,6 +166,7 @@ const _: () = assert!(
     size_of::<Header>() == 64
         && size_of::<Query>() == 64
         && size_of::<PoolRecord>() == 64
+        && size_of::<StatsRecord>() == 64
         && size_of::<Entry>() == 64
 );
 
@@ -193,6 +233,9 @@ pub enum Kind {
 pub struct PoolId(u32);
 
 impl PoolId {
+    /// The name of no pool: to the hypervisor it means all.
+    pub const NONE: Self = Self(u32::MAX);
+
     /// Returns the number that the hypervisor's operator sees.
     pub const fn number(self) -> u32 {
         self.0
@@ -244,6 +287,7 @@ impl Failure {
 pub struct Tmem {
     epoch: u64,
     max_pages: usize,
+    max_nr: usize,
     /// A block for each CPU.
     blocks: KVec<Page>,
 }
@@ -283,6 +327,7 @@ impl Tmem {
         let mut tmem = Self {
             epoch: 0,
             max_pages: 0,
+            max_nr: 1,
             blocks,
         };
         let (header, query) = tmem
@@ -293,6 +338,7 @@ impl Tmem {
         }
         tmem.epoch = header.epoch;
         tmem.max_pages = query.max_pages as usize;
+        tmem.max_nr = query.max_nr as usize;
         Ok(tmem)
     }
 
@@ -307,31 +353,48 @@ impl Tmem {
     }
 
     fn call_once<R: Record>(&self, function: Function, record: R) -> (c_long, Header, R) {
-        let header = Header {
-            magic: MAGIC,
-            version: VERSION,
-            header_len: 64,
-            record_len: 64,
-            nr: 1,
-            done: 0,
-            flags: 0,
-            epoch: self.epoch,
-            reserved: [0; 5],
-        };
+        self.exchange(function, iter::once(record), |code, header, records| {
+            (code, *header, records[0])
+        })
+    }
+
+    /// Issues a call for records, of which there are no more than a block has room for, and has
+    /// `read` look at the return code and at what the hypervisor has stored.
+    fn exchange<R: Record, T>(
+        &self,
+        function: Function,
+        records: impl Iterator<Item = R>,
+        read: impl FnOnce(c_long, &Header, &[R]) -> T,
+    ) -> T {
         // The block is this CPU's as long as nothing else can run here.
         let _off = local_interrupt_disable();
         let frame = pfn_of(self.blocks[CpuId::current().as_u32() as usize].as_ptr());
         // SAFETY: The page is ours, is mapped as all memory is, and nobody else uses it now: it is
-        // that of this CPU, which does not run anything else.
+        // that of this CPU, which does not run anything else. A header and so many records fit.
         unsafe {
             let block = bindings::phys_to_virt(frame.phys()).cast::<Header>();
-            let place = block.add(1).cast::<R>();
-            block.write(header);
-            place.write(record);
-            // The frames of an entry are those of a `Source` or `Target`, so they may be read or
-            // written; the call does not touch others.
+            let places = block.add(1).cast::<R>();
+            let mut nr = 0;
+            for record in records.take(ROOM) {
+                places.add(nr).write(record);
+                nr += 1;
+            }
+            block.write(Header {
+                magic: MAGIC,
+                version: VERSION,
+                header_len: 64,
+                record_len: 64,
+                // CAST: At most `ROOM`.
+                nr: nr as u16,
+                done: 0,
+                flags: 0,
+                epoch: self.epoch,
+                reserved: [0; 5],
+            });
+            // The frames of an entry are those of a `Source`, `Target` or `Wanted`, so they may be
+            // read or written; the call does not touch others.
             let code = bindings::diag_tmem(function as c_ulong, frame.phys() as c_ulong);
-            (code, block.read(), place.read())
+            read(code, &*block, slice::from_raw_parts(places, nr))
         }
     }
 
@@ -364,6 +427,20 @@ impl Tmem {
             ..PoolRecord::default()
         };
         self.call(Function::PoolDestroy, record).ok();
+    }
+
+    /// Asks what became of the pages of a pool.
+    ///
+    /// # Errors
+    ///
+    /// There is no such pool.
+    pub fn stats(&self, pool: PoolId) -> Result<Stats, Failure> {
+        let record = StatsRecord {
+            pool: pool.0,
+            ..StatsRecord::default()
+        };
+        let (_, record) = self.call(Function::Stats, record)?;
+        Ok(record.stats)
     }
 
     /// Puts a copy of pages into a pool, in place of what is there.
@@ -404,6 +481,45 @@ impl Tmem {
             return Err(Failure::Miss);
         }
         self.carry_out(Entry::transfer(Entry::GET, pool, object, index, frames))
+    }
+
+    /// Gets what a pool has of an object's folios, and removes it from the pool.
+    ///
+    /// # Errors
+    ///
+    /// There is no such pool, and so none of the pages.
+    pub fn get_all(
+        &self,
+        pool: PoolId,
+        object: Object,
+        wanted: &mut Wanted<'_>,
+    ) -> Result<(), Failure> {
+        for (which, _, frames) in wanted.left() {
+            if frames.len() > self.max_pages {
+                wanted.settle(which, false);
+            }
+        }
+        while wanted.left().next().is_some() {
+            let entries = wanted
+                .left()
+                .take(self.max_nr)
+                .map(|(_, index, frames)| Entry::transfer(Entry::GET, pool, object, index, frames));
+            let code = self.exchange(Function::Batch, entries, |code, header, entries| {
+                let done = match code {
+                    OK => entries.len(),
+                    AGAIN => header.done as usize,
+                    _ => 0,
+                };
+                for ((which, ..), entry) in wanted.left().zip(entries).take(done) {
+                    wanted.settle(which, entry.rc as c_long == OK);
+                }
+                code
+            });
+            if code != AGAIN {
+                Failure::check(code)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes pages from a pool, and maybe those behind them if they are very many.
