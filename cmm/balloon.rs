@@ -193,6 +193,11 @@ impl Engine {
                     drop(ledger);
                     self.deflate(&mut batch, pool, nr);
                 }
+                Step::Measure => {
+                    drop(ledger);
+                    let need = mm::committed_pages().saturating_add(self.floor());
+                    self.ledger.lock().measured(need, mm::total_pages(), now);
+                }
                 Step::Sleep(Some(until)) => {
                     // A wait that is cut short, by this limit or by whatever else wakes a thread,
                     // only makes the ledger be asked once more.
@@ -250,6 +255,18 @@ impl Engine {
         self.ledger.lock().timeout()
     }
 
+    /// Whether the guest gives up unasked what it does not need.
+    pub(crate) fn has_own(&self) -> bool {
+        self.ledger.lock().has_own()
+    }
+
+    /// Lets the guest give up unasked what it does not need, or not.
+    pub(crate) fn set_own(&self, on: bool) {
+        let now = self.now();
+        self.ledger.lock().set_own(on, now);
+        self.changed.notify_all();
+    }
+
     /// What the balloon is doing.
     pub(crate) fn state(&self) -> State {
         self.ledger.lock().state()
@@ -283,7 +300,7 @@ impl Engine {
     fn inflate(&self, batch: &mut PageBatch, pool: Pool, wanted: usize) {
         let nr = floor::room(mm::available_pages(), self.floor(), wanted).min(BATCH);
         if nr == 0 {
-            return self.pause(Cause::Floor);
+            return self.pause(pool, Cause::Floor);
         }
         fill(batch, nr);
         batch.sort();
@@ -292,7 +309,7 @@ impl Engine {
         for run in batch.ranges() {
             if release(run, &self.counters).is_err() {
                 batch.free();
-                return self.pause(Cause::Hypervisor);
+                return self.pause(pool, Cause::Hypervisor);
             }
             runs += 1;
         }
@@ -301,7 +318,7 @@ impl Engine {
         let now = self.now();
         self.ledger.lock().inflated(pool, got, now);
         if got < nr {
-            self.pause(Cause::Exhausted);
+            self.pause(pool, Cause::Exhausted);
         }
     }
 
@@ -314,15 +331,15 @@ impl Engine {
         events::deflate(pool, got);
         self.ledger.lock().deflated(pool, got);
         if got < nr {
-            self.pause(Cause::Isolated);
+            self.pause(pool, Cause::Isolated);
         }
     }
 
     /// Enters that the target cannot be met for the time being, and tells who asked for it.
-    fn pause(&self, cause: Cause) {
+    fn pause(&self, pool: Pool, cause: Cause) {
         let now = self.now();
         let mut ledger = self.ledger.lock();
-        let report = ledger.pause(cause, now);
+        let report = ledger.pause(pool, cause, now);
         let [fixed, timed] = ledger.accounts();
         drop(ledger);
         self.counters.pauses.add(1);
@@ -346,8 +363,9 @@ impl Engine {
         batch.free();
         drop(batch);
 
+        let now = self.now();
         let mut ledger = self.ledger.lock();
-        ledger.gave_back(got);
+        ledger.gave_back(got, now);
         let accounts = ledger.accounts();
         drop(ledger);
         self.changed.notify_all();

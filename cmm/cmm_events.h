@@ -20,7 +20,8 @@
 #define cmm_show_pool(pool)				\
 	__print_symbolic(pool,				\
 			 { 0, "fixed" },		\
-			 { 1, "timed" })
+			 { 1, "timed" },		\
+			 { 2, "own" })
 
 #define cmm_show_cause(cause)				\
 	__print_symbolic(cause,				\

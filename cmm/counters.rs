@@ -98,6 +98,12 @@ fn balloon<'data>(engine: &'data Arc<Engine>, dir: &ScopedDir<'data, '_>) {
     dir.read_callback_file(c"timed_target", engine, &|engine, f| {
         f.write_fmt(fmt!("{}\n", engine.account(Pool::Timed).target))
     });
+    dir.read_callback_file(c"self_pages", engine, &|engine, f| {
+        f.write_fmt(fmt!("{}\n", engine.account(Pool::Own).held))
+    });
+    dir.read_callback_file(c"self_target", engine, &|engine, f| {
+        f.write_fmt(fmt!("{}\n", engine.account(Pool::Own).target))
+    });
     dir.read_callback_file(c"isolated", engine, &|engine, f| {
         f.write_fmt(fmt!("{}\n", engine.isolated()))
     });

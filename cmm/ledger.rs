@@ -6,13 +6,18 @@
 //! that all of it can be tested. The engine keeps one [`Ledger`] under its lock, asks it for the
 //! next [`Step`], does that, and enters the result.
 //!
-//! Pages are counted in two pools, as in C: the *fixed* pool is as large as the last request says;
-//! the *timed* pool grows by requests and drains by itself, some pages at each interval.
+//! Pages are counted in pools. Two are those of C: the *fixed* pool is as large as the last request
+//! says; the *timed* pool grows by requests and drains by itself, some pages at each interval. The
+//! guest's *own* pool is what it gives up unasked, since nobody needs it: if there is such a pool
+//! at all, it follows what is needed.
 
 use kernel::{
     fmt,
     prelude::*, //
 };
+
+/// How often it is found out what the guest needs, in milliseconds.
+const MEASURE: u64 = 1_000;
 
 /// What somebody wants of the balloon. Page counts are of 4 KiB pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +35,15 @@ pub(crate) enum Request {
     },
 }
 
-/// One of the two pools. Tracepoints show it as a number, in this order.
+/// One of the pools. Tracepoints show it as a number, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pool {
     /// As large as the last request says.
     Fixed,
     /// Drains by itself.
     Timed,
+    /// Follows what the guest needs.
+    Own,
 }
 
 /// Milliseconds since some moment before the first one that is used.
@@ -124,6 +131,8 @@ pub(crate) enum Step {
     Inflate(Pool, usize),
     /// Give pages back to the guest, up to so many.
     Deflate(Pool, usize),
+    /// Find out what the guest needs.
+    Measure,
     /// Nothing before that moment, or at all, unless the ledger changes.
     Sleep(Option<Moment>),
     /// Leave.
@@ -159,6 +168,9 @@ impl fmt::Display for State {
 pub(crate) struct Ledger {
     fixed: Account,
     timed: Account,
+    own: Account,
+    /// When it is to be found out next what the guest needs. `None` if it has no pool of its own.
+    measure: Option<Moment>,
     drain_pages: usize,
     drain_seconds: usize,
     /// When the timed pool drains next. `None` if it does not.
@@ -180,10 +192,11 @@ impl Ledger {
         match pool {
             Pool::Fixed => self.fixed,
             Pool::Timed => self.timed,
+            Pool::Own => self.own,
         }
     }
 
-    /// The books of both pools: fixed and timed.
+    /// The books of the pools that others ask for: fixed and timed.
     pub(crate) fn accounts(&self) -> [Account; 2] {
         [self.fixed, self.timed]
     }
@@ -192,6 +205,7 @@ impl Ledger {
         match pool {
             Pool::Fixed => &mut self.fixed,
             Pool::Timed => &mut self.timed,
+            Pool::Own => &mut self.own,
         }
     }
 
@@ -222,6 +236,31 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether the guest has a pool of its own.
+    pub(crate) fn has_own(&self) -> bool {
+        self.measure.is_some()
+    }
+
+    /// Lets the guest have a pool of its own, or not.
+    pub(crate) fn set_own(&mut self, on: bool, now: Moment) {
+        self.measure = on.then_some(now);
+        self.own.target = 0;
+    }
+
+    /// Enters that the guest needs `need` pages of `total`.
+    ///
+    /// What is too much comes back at once. What could be given goes slowly, an eighth at a time:
+    /// who needs it again in a moment shall not have to wait for it.
+    pub(crate) fn measured(&mut self, need: usize, total: usize, now: Moment) {
+        let others = self.fixed.target.saturating_add(self.timed.target);
+        let goal = total.saturating_sub(need).saturating_sub(others);
+        let more = goal.saturating_sub(self.own.target);
+        self.own.target = goal.min(self.own.target + more.div_ceil(8));
+        if self.has_own() {
+            self.measure = Some(now.after_millis(MEASURE));
+        }
+    }
+
     /// Forgets pauses, so that what is asked for is tried and, if it fails, reported.
     pub(crate) fn try_again(&mut self) {
         self.no_inflate = None;
@@ -242,16 +281,19 @@ impl Ledger {
         if self.stopping {
             return Step::Stop;
         }
+        if self.measure.is_some_and(|due| due <= now) {
+            return Step::Measure;
+        }
         self.drain(now);
         self.no_inflate = self.no_inflate.filter(|pause| pause.until > now);
         self.no_deflate = self.no_deflate.filter(|pause| pause.until > now);
-        for pool in [Pool::Timed, Pool::Fixed] {
+        for pool in [Pool::Own, Pool::Timed, Pool::Fixed] {
             let surplus = self.account(pool).surplus();
             if surplus != 0 && self.no_deflate.is_none() {
                 return Step::Deflate(pool, surplus);
             }
         }
-        for pool in [Pool::Fixed, Pool::Timed] {
+        for pool in [Pool::Fixed, Pool::Timed, Pool::Own] {
             let deficit = self.account(pool).deficit();
             if deficit != 0 && self.no_inflate.is_none() {
                 return Step::Inflate(pool, deficit);
@@ -259,7 +301,8 @@ impl Ledger {
         }
         let inflate = self.no_inflate.map(|pause| pause.until);
         let deflate = self.no_deflate.map(|pause| pause.until);
-        Step::Sleep([inflate, deflate, self.due].into_iter().flatten().min())
+        let moments = [inflate, deflate, self.due, self.measure];
+        Step::Sleep(moments.into_iter().flatten().min())
     }
 
     /// Enters that a pool has taken pages.
@@ -279,8 +322,8 @@ impl Ledger {
     }
 
     /// Enters that a step could not be done in full. Says whether that is to be reported: the
-    /// first time after a request that growing fails.
-    pub(crate) fn pause(&mut self, cause: Cause, now: Moment) -> bool {
+    /// first time after a request that growing fails. Nobody has requested the guest's own pool.
+    pub(crate) fn pause(&mut self, pool: Pool, cause: Cause, now: Moment) -> bool {
         let pause = Some(Pause {
             cause,
             until: now.after_millis(cause.pause()),
@@ -290,25 +333,33 @@ impl Ledger {
             return false;
         }
         self.no_inflate = pause;
-        !core::mem::replace(&mut self.reported, true)
+        pool != Pool::Own && !core::mem::replace(&mut self.reported, true)
     }
 
     /// Enters that `nr` pages were given back because the guest ran out of memory, and lowers
-    /// both targets to what is held now. So it stays until the next request.
-    pub(crate) fn gave_back(&mut self, nr: usize) {
-        let timed = nr.min(self.timed.held);
-        self.deflated(Pool::Timed, timed);
-        self.deflated(Pool::Fixed, nr - timed);
-        // A target below what is held stays: the engine is just about to meet it.
-        self.timed.target = self.timed.target.min(self.timed.held);
-        self.fixed.target = self.fixed.target.min(self.fixed.held);
+    /// all targets to what is held now. So it stays until the next request; the guest's own pool
+    /// waits a minute.
+    pub(crate) fn gave_back(&mut self, nr: usize, now: Moment) {
+        let mut left = nr;
+        for pool in [Pool::Own, Pool::Timed, Pool::Fixed] {
+            let held = self.account(pool).held.min(left);
+            self.deflated(pool, held);
+            left -= held;
+            // A target below what is held stays: the engine is just about to meet it.
+            let account = self.account_mut(pool);
+            account.target = account.target.min(account.held);
+        }
+        if self.has_own() {
+            self.measure = Some(now.after_seconds(60));
+        }
         self.no_inflate = None;
     }
 
     /// What the balloon is doing.
     pub(crate) fn state(&self) -> State {
-        let surplus = self.fixed.surplus() != 0 || self.timed.surplus() != 0;
-        let deficit = self.fixed.deficit() != 0 || self.timed.deficit() != 0;
+        let pools = [self.fixed, self.timed, self.own];
+        let surplus = pools.iter().any(|account| account.surplus() != 0);
+        let deficit = pools.iter().any(|account| account.deficit() != 0);
         match (surplus, self.no_deflate, deficit, self.no_inflate) {
             (true, None, _, _) => State::Deflating,
             (_, _, true, None) => State::Inflating,
@@ -350,7 +401,7 @@ mod tests {
                 Step::Inflate(pool, nr) => ledger.inflated(pool, nr.min(batch), now),
                 Step::Deflate(pool, nr) => ledger.deflated(pool, nr.min(batch)),
                 Step::Sleep(until) => return until,
-                Step::Stop => return None,
+                Step::Measure | Step::Stop => return None,
             }
         }
     }
@@ -440,18 +491,18 @@ mod tests {
         let mut ledger = Ledger::default();
         assert_eq!(ledger.request(Request::Shrink(1000), START), Ok(()));
         ledger.inflated(Pool::Fixed, 300, START);
-        assert!(ledger.pause(Cause::Floor, START));
+        assert!(ledger.pause(Pool::Fixed, Cause::Floor, START));
         assert_eq!(ledger.state(), State::Paused(Cause::Floor));
         assert_eq!(ledger.step(START), Step::Sleep(Some(seconds(1))));
         // The target is not forgotten, and reported only once.
         let again = Step::Inflate(Pool::Fixed, 700);
         assert_eq!(ledger.step(seconds(1)), again);
-        assert!(!ledger.pause(Cause::Floor, seconds(1)));
+        assert!(!ledger.pause(Pool::Fixed, Cause::Floor, seconds(1)));
         assert_eq!(ledger.step(seconds(1)), Step::Sleep(Some(seconds(2))));
         // A request is tried at once.
         assert_eq!(ledger.request(Request::Shrink(1000), seconds(1)), Ok(()));
         assert_eq!(ledger.step(seconds(1)), again);
-        assert!(ledger.pause(Cause::Floor, seconds(1)));
+        assert!(ledger.pause(Pool::Fixed, Cause::Floor, seconds(1)));
     }
 
     #[test]
@@ -465,7 +516,7 @@ mod tests {
         assert_eq!(ledger.request(Request::Release(50), START), Ok(()));
         assert_eq!(run(&mut ledger, START, 64), Some(seconds(1)));
         assert_eq!(ledger.request(Request::Shrink(1000), START), Ok(()));
-        assert!(ledger.pause(Cause::Hypervisor, START));
+        assert!(ledger.pause(Pool::Fixed, Cause::Hypervisor, START));
         assert_eq!(ledger.step(seconds(1)), Step::Deflate(Pool::Timed, 50));
     }
 
@@ -476,7 +527,7 @@ mod tests {
         assert_eq!(run(&mut ledger, START, 64), None);
         assert_eq!(ledger.request(Request::Shrink(0), START), Ok(()));
         ledger.deflated(Pool::Fixed, 8);
-        assert!(!ledger.pause(Cause::Isolated, START));
+        assert!(!ledger.pause(Pool::Fixed, Cause::Isolated, START));
         assert_eq!(ledger.state(), State::Paused(Cause::Isolated));
         assert_eq!(ledger.step(START), Step::Sleep(Some(Moment(20))));
         assert_eq!(ledger.step(Moment(20)), Step::Deflate(Pool::Fixed, 2));
@@ -495,9 +546,9 @@ mod tests {
         assert_eq!(ledger.request(reuse, START), Ok(()));
         assert_eq!(ledger.request(Request::Shrink(10), START), Ok(()));
         assert_eq!(ledger.step(seconds(1)), Step::Deflate(Pool::Timed, 10));
-        assert!(!ledger.pause(Cause::Isolated, seconds(1)));
+        assert!(!ledger.pause(Pool::Fixed, Cause::Isolated, seconds(1)));
         assert_eq!(ledger.step(seconds(1)), Step::Inflate(Pool::Fixed, 10));
-        assert!(ledger.pause(Cause::Floor, seconds(1)));
+        assert!(ledger.pause(Pool::Fixed, Cause::Floor, seconds(1)));
         assert_eq!(ledger.step(seconds(1)), Step::Sleep(Some(Moment(1020))));
     }
 
@@ -507,7 +558,7 @@ mod tests {
         assert_eq!(ledger.request(Request::Shrink(1000), START), Ok(()));
         assert_eq!(ledger.request(Request::Release(100), START), Ok(()));
         assert_eq!(run(&mut ledger, START, 64), None);
-        ledger.gave_back(256);
+        ledger.gave_back(256, START);
         // Timed pages go first.
         assert_eq!(held(&ledger), (844, 0));
         assert_eq!(ledger.state(), State::Met);
@@ -522,7 +573,7 @@ mod tests {
         let mut ledger = Ledger::default();
         assert_eq!(ledger.request(Request::Shrink(1000), START), Ok(()));
         ledger.inflated(Pool::Fixed, 300, START);
-        ledger.gave_back(0);
+        ledger.gave_back(0, START);
         assert_eq!(ledger.account(Pool::Fixed).target, 300);
         // A batch that was on its way goes back.
         ledger.inflated(Pool::Fixed, 64, START);
@@ -535,7 +586,7 @@ mod tests {
         assert_eq!(ledger.request(Request::Shrink(1000), START), Ok(()));
         assert_eq!(run(&mut ledger, START, 64), None);
         assert_eq!(ledger.request(Request::Shrink(0), START), Ok(()));
-        ledger.gave_back(256);
+        ledger.gave_back(256, START);
         assert_eq!(ledger.step(START), Step::Deflate(Pool::Fixed, 744));
     }
 
@@ -545,5 +596,61 @@ mod tests {
         assert_eq!(ledger.request(Request::Shrink(1000), START), Ok(()));
         ledger.stop();
         assert_eq!(ledger.step(START), Step::Stop);
+    }
+
+    #[test]
+    fn own_pool_follows_what_is_needed() {
+        let mut ledger = Ledger::default();
+        ledger.set_own(true, START);
+        assert_eq!(ledger.step(START), Step::Measure);
+        ledger.measured(200, 1000, START);
+        // Slowly.
+        assert_eq!(ledger.step(START), Step::Inflate(Pool::Own, 100));
+        assert_eq!(run(&mut ledger, START, 64), Some(seconds(1)));
+        assert_eq!(ledger.step(seconds(1)), Step::Measure);
+        ledger.measured(200, 1000, seconds(1));
+        assert_eq!(ledger.step(seconds(1)), Step::Inflate(Pool::Own, 88));
+        assert_eq!(run(&mut ledger, seconds(1), 64), Some(seconds(2)));
+        // And back at once.
+        ledger.measured(900, 1000, seconds(2));
+        assert_eq!(ledger.step(seconds(2)), Step::Deflate(Pool::Own, 88));
+        assert_eq!(run(&mut ledger, seconds(2), 64), Some(seconds(3)));
+        ledger.set_own(false, seconds(3));
+        assert_eq!(ledger.step(seconds(3)), Step::Deflate(Pool::Own, 100));
+        assert_eq!(run(&mut ledger, seconds(3), 64), None);
+        assert_eq!(ledger.account(Pool::Own).held, 0);
+    }
+
+    #[test]
+    fn own_pool_makes_room_for_requests() {
+        let mut ledger = Ledger::default();
+        ledger.set_own(true, START);
+        for second in 0..100 {
+            ledger.measured(200, 1000, seconds(second));
+        }
+        assert_eq!(ledger.account(Pool::Own).target, 800);
+        assert_eq!(run(&mut ledger, seconds(99), 64), Some(seconds(100)));
+        assert_eq!(ledger.request(Request::Shrink(300), seconds(99)), Ok(()));
+        ledger.measured(200, 1000, seconds(99));
+        assert_eq!(ledger.step(seconds(99)), Step::Deflate(Pool::Own, 300));
+        assert_eq!(ledger.account(Pool::Own).target, 500);
+    }
+
+    #[test]
+    fn own_pool_goes_first_and_waits() {
+        let mut ledger = Ledger::default();
+        ledger.set_own(true, START);
+        ledger.measured(200, 1000, START);
+        assert_eq!(run(&mut ledger, START, 64), Some(seconds(1)));
+        assert_eq!(ledger.request(Request::Shrink(50), START), Ok(()));
+        assert_eq!(run(&mut ledger, START, 64), Some(seconds(1)));
+        ledger.gave_back(120, START);
+        assert_eq!(ledger.account(Pool::Own).held, 0);
+        assert_eq!(held(&ledger), (30, 0));
+        assert_eq!(ledger.step(seconds(59)), Step::Sleep(Some(seconds(60))));
+        assert_eq!(ledger.step(seconds(60)), Step::Measure);
+        // Nobody asked for it, so nobody is told.
+        ledger.measured(200, 1000, seconds(60));
+        assert!(!ledger.pause(Pool::Own, Cause::Floor, seconds(60)));
     }
 }

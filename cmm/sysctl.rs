@@ -8,6 +8,8 @@
 //! | `cmm_timed_pages` | pages that the timed pool holds  | pages to add to it                |
 //! | `cmm_timeout`     | pages and seconds                | pages that go back, every seconds |
 //! | `cmm_floor`       | pages that are left to the guest | the same                          |
+//! | `cmm_self`        | 1: gives up unasked what it does | the same                          |
+//! |                   | not need; 0: does not            |                                   |
 //!
 //! A text that is not understood in full gets `EINVAL` and changes nothing.
 
@@ -52,6 +54,7 @@ pub(crate) fn files(engine: Data) -> Result<Files> {
             File::of::<TimedPages>(),
             File::of::<Timeout>(),
             File::of::<Floor>(),
+            File::of::<Own>(),
         ],
     )
 }
@@ -125,5 +128,24 @@ impl Entry<Data> for Floor {
     fn store(engine: &Data, text: &BStr) -> Result {
         engine.set_floor(parse_pages(text)?);
         Ok(())
+    }
+}
+
+struct Own;
+
+impl Entry<Data> for Own {
+    const NAME: &'static CStr = c"cmm_self";
+    const MODE: u16 = 0o644;
+
+    fn show(engine: &Data, out: &mut dyn fmt::Write) -> Result {
+        writeln!(out, "{}", u32::from(engine.has_own()))?;
+        Ok(())
+    }
+
+    fn store(engine: &Data, text: &BStr) -> Result {
+        match parse_pages(text)? {
+            on @ 0..=1 => Ok(engine.set_own(on == 1)),
+            _ => Err(EINVAL),
+        }
     }
 }
