@@ -4,7 +4,7 @@
 STEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup qemu cp userland release debug builtin vanilla all disk run check check-hooks bench console patches check-fresh clean
+.PHONY: help setup qemu cp userland release debug builtin kasan vanilla all disk run check check-hooks check-kasan bench console patches check-fresh clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -15,12 +15,12 @@ setup: ## make this machine ready: packages, sources, tools
 qemu cp userland disk: setup
 	@scripts/build $@
 
-release debug builtin vanilla: setup
+release debug builtin kasan vanilla: setup
 	@scripts/build kernel $@
 
 all: qemu cp userland release debug builtin ## build everything
 
-run: qemu cp userland release disk ## build what is needed and show it work (STEP=cmm or page_hint: only that)
+run: qemu cp userland release disk ## build what is needed and show it work (STEP=cmm, page_hint or tmem: only that)
 	@scripts/demo $(STEP)
 
 console: qemu cp userland release ## a guest with a root shell in this terminal (its end: poweroff -f)
@@ -32,9 +32,16 @@ check: qemu cp userland release debug builtin disk ## everything that must hold:
 bench: qemu cp userland release vanilla disk ## measure; text, and build/bench/*.json
 	@bench/cmm
 	@bench/page_hint
+	@bench/tmem
 
 check-hooks: qemu cp userland release ## take each hook of the volatile page cache out, and see who notices (long)
 	@scripts/check-hooks $(HOOK)
+
+check-kasan: qemu cp userland ## the tortures on a kernel with KASAN (long)
+	@scripts/build kernel kasan
+	@for check in page_hint_torture tmem_torture; do \
+		PYTHONPATH=scripts COOPMEM_KERNEL=kasan python3 -m unittest discover -v -s checks -p $$check.py || exit; \
+	done
 
 patches: setup ## the kernel side as one mailable series, in build/patches
 	@scripts/build tree

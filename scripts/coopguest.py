@@ -105,8 +105,9 @@ class Cpio:
 class ControlProgram:
     """A cpd of one's own in a folder of its own, or one that runs already."""
 
-    def __init__(self, path=None):
+    def __init__(self, path=None, options=()):
         self.own = path is None
+        self.options = options
         self.process = None
         self.folder = None
         self.socket = path
@@ -117,7 +118,7 @@ class ControlProgram:
             self.socket = f"{self.folder}/cp.sock"
             self.log = open(f"{self.folder}/cpd.log", "w+")
             self.process = subprocess.Popen(
-                [CP_BIN / "cpd", "--socket", self.socket], stdout=self.log, stderr=self.log)
+                [CP_BIN / "cpd", "--socket", self.socket, *self.options], stdout=self.log, stderr=self.log)
             deadline = time.monotonic() + 20
             while not os.path.exists(self.socket):
                 if self.process.poll() is not None or time.monotonic() > deadline:
@@ -186,14 +187,14 @@ class Guest:
 
     def __init__(self, cp, name="LINUX01", memory="512M", cpus=2, kernel="release",
                  hypervisor="zvm", add=(), disks=(), append="", console=False, timeout=300,
-                 qemu=(), device="", count=False):
+                 qemu=(), device="", count=False, cache="writeback"):
         self.cp, self.name, self.memory, self.cpus = cp, name, memory, cpus
         self.kernel = BUILD / f"kernel-{kernel}"
         self.hypervisor, self.add, self.disks = hypervisor, add, disks
         # Options of the kernel for all guests of a run: COOPMEM_APPEND.
         self.append = f"{append} {os.environ.get('COOPMEM_APPEND', '')}"
         self.console, self.timeout = console, timeout
-        self.qemu = qemu
+        self.qemu, self.cache = qemu, cache
         # More options of the device zvm-cp, such as "unused=exception,oracle=on".
         self.device = f",{device}" if device else ""
         self.count = count
@@ -244,7 +245,7 @@ class Guest:
         for number, image in enumerate(self.disks):
             # An image that nobody may write is for several guests at once.
             access = "off" if os.stat(image).st_mode & 0o222 else "on"
-            words += ["-drive", f"file={image},format=raw,if=none,id=disk{number},cache=writeback,readonly={access}",
+            words += ["-drive", f"file={image},format=raw,if=none,id=disk{number},cache={self.cache},readonly={access}",
                       "-device", f"virtio-blk-ccw,drive=disk{number},serial=disk{number}"]
         if self.count:
             words += ["-plugin", f"{BUILD}/qemu/libinstructions.so,socket={self.folder}/instructions"]

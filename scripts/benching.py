@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the benches share: they are made of parts, and each part adds to what the others have found."""
+import argparse
+import json
+import os
+
+from coopguest import BUILD, TOP
+
+
+def say(*lines):
+    print(*lines, sep="\n", flush=True)
+
+
+def run(description, name, parts):
+    """Does the parts that the command line names, or all, and writes what they report to build/bench/NAME.json."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("part", nargs="*", choices=[[], *parts], metavar="PART",
+                        help=f"only these of {', '.join(parts)}; the others stay as they were measured last")
+    chosen = parser.parse_args().part
+    out = BUILD / "bench" / f"{name}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not chosen:
+        out.unlink(missing_ok=True)
+    for part in chosen or parts:
+        found = {}
+        parts[part](found)
+        report = json.loads(out.read_text()) if out.exists() else {}
+        out.write_text(json.dumps(report | found, indent=2) + "\n")
+    print(f"\n{os.path.relpath(out, TOP)}")
