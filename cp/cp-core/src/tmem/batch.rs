@@ -9,9 +9,9 @@ use super::block::{
     Action, Batch, Block, Frames, Function, MAX_ENTRIES, MAX_PAGES, QueryRecord, Request, VERSION,
 };
 use super::page::{Page, Secret};
-use super::pool::{Budget, Counts};
+use super::pool::{Budget, Counts, Pool};
 use super::store::{Answer, ClientId, MAX_POOLS, Store};
-use super::{Epoch, Failure, OutsideStorage, PAGE_SIZE, Storage};
+use super::{Epoch, Failure, OutsideStorage, PAGE_SIZE, PoolId, Storage};
 
 /// The most pages that a call puts, gets or flushes: some milliseconds. It is enough for any one entry.
 const CALL_PAGES: u64 = 512;
@@ -124,6 +124,11 @@ impl Store {
         Ok(())
     }
 
+    fn pool_mut(&mut self, id: ClientId, pool: PoolId) -> Result<&mut Pool, Failure> {
+        let client = self.clients.get_mut(&id).ok_or(Failure::BadPool)?;
+        client.pool_mut(pool)
+    }
+
     fn carry_out(
         &mut self,
         id: ClientId,
@@ -131,8 +136,7 @@ impl Store {
         storage: &dyn Storage,
         budget: &mut Budget,
     ) -> Result<(), Failure> {
-        let client = self.clients.get_mut(&id).ok_or(Failure::BadPool)?;
-        let pool = client.pool_mut(request.pool)?;
+        let pool = self.pool_mut(id, request.pool)?;
         match request.action {
             Action::Flush => pool.flush(&request.handles, budget),
             Action::RefusedPut(failure) => {
@@ -163,8 +167,7 @@ impl Store {
     ) -> Result<(), Failure> {
         storage.check(frames)?;
         let outcome = self.keep(id, request, frames, storage);
-        let client = self.clients.get_mut(&id).ok_or(Failure::BadPool)?;
-        let counts = &mut client.pool_mut(request.pool)?.counts;
+        let counts = &mut self.pool_mut(id, request.pool)?.counts;
         match outcome {
             Ok(()) => counts.puts += frames.pages(),
             Err(_) => counts.rejected += frames.pages(),
@@ -196,8 +199,7 @@ impl Store {
             return Err(Failure::Rejected);
         }
         let first_age = self.next_ages(frames.pages());
-        let client = self.clients.get_mut(&id).ok_or(Failure::BadPool)?;
-        let pool = client.pool_mut(request.pool)?;
+        let pool = self.pool_mut(id, request.pool)?;
         for ((handle, page), age) in request.handles.iter().zip(pages).zip(first_age..) {
             pool.insert(handle, page, age);
         }
@@ -213,8 +215,7 @@ impl Store {
         storage: &dyn Storage,
     ) -> Result<(), Failure> {
         let first_age = self.next_ages(frames.pages());
-        let client = self.clients.get_mut(&id).ok_or(Failure::BadPool)?;
-        let pool = client.pool_mut(request.pool)?;
+        let pool = self.pool_mut(id, request.pool)?;
         storage.check(frames)?;
         let mut content = Secret::zeroed(frames.bytes());
         let found = request

@@ -129,6 +129,18 @@ struct Op {
 }
 
 impl Op {
+    /// Of object 1.
+    const fn new(op: u16, pool: u32, index: u64, frame: u64, pages: u32) -> Self {
+        Self {
+            op,
+            pool,
+            object: 1,
+            index,
+            frame,
+            pages,
+        }
+    }
+
     fn encode(&self) -> [u8; 64] {
         let mut entry = Bytes(vec![0; 64]);
         entry
@@ -208,39 +220,15 @@ impl Guest {
     }
 
     fn put(&self, store: &mut Store, pool: u32, index: u64, frame: u64, pages: u32) -> u16 {
-        let op = Op {
-            op: PUT,
-            pool,
-            object: 1,
-            index,
-            frame,
-            pages,
-        };
-        self.op(store, op)
+        self.op(store, Op::new(PUT, pool, index, frame, pages))
     }
 
     fn get(&self, store: &mut Store, pool: u32, index: u64, frame: u64, pages: u32) -> u16 {
-        let op = Op {
-            op: GET,
-            pool,
-            object: 1,
-            index,
-            frame,
-            pages,
-        };
-        self.op(store, op)
+        self.op(store, Op::new(GET, pool, index, frame, pages))
     }
 
     fn flush(&self, store: &mut Store, pool: u32, index: u64, pages: u32) -> u16 {
-        let op = Op {
-            op: FLUSH_RANGE,
-            pool,
-            object: 1,
-            index,
-            frame: 0,
-            pages,
-        };
-        self.op(store, op)
+        self.op(store, Op::new(FLUSH_RANGE, pool, index, 0, pages))
     }
 
     fn fill(&self, frame: u64, seed: u64) {
@@ -306,14 +294,7 @@ fn what_there_is_can_be_asked_in_any_version() {
 fn each_field_of_the_header_is_checked_and_a_bad_one_changes_nothing() {
     let (mut store, guest, pool, _) = one_guest(100);
     guest.fill(1, 3);
-    let op = Op {
-        op: PUT,
-        pool,
-        object: 1,
-        index: 0,
-        frame: 1,
-        pages: 1,
-    };
+    let op = Op::new(PUT, pool, 0, 1, 1);
     let bad: &[(usize, &[u8], u16)] = &[
         (0, b"tMEM", BAD_VERSION),
         (4, &[0, 2], BAD_VERSION),
@@ -357,14 +338,7 @@ fn pages_go_and_come_back_once() {
             guest.fill(1, seed);
             assert_eq!(guest.put(&mut store, pool, 7, 1, 1), OK);
             guest.fill(1, 99);
-            let keep = Op {
-                op: GET_KEEP,
-                pool,
-                object: 1,
-                index: 7,
-                frame: 2,
-                pages: 1,
-            };
+            let keep = Op::new(GET_KEEP, pool, 7, 2, 1);
             assert_eq!(guest.op(&mut store, keep), OK);
             assert!(guest.holds(2, seed));
             assert_eq!(guest.get(&mut store, pool, 7, 3, 1), OK);
@@ -403,14 +377,7 @@ fn several_pages_are_all_or_none() {
 #[test]
 fn a_put_that_fails_leaves_nothing() {
     let (mut store, guest, _, pool) = one_guest(100);
-    let good = Op {
-        op: PUT,
-        pool,
-        object: 1,
-        index: 10,
-        frame: 1,
-        pages: 2,
-    };
+    let good = Op::new(PUT, pool, 10, 1, 2);
     let bad = |change: fn(&mut Op)| {
         let mut op = good;
         change(&mut op);
@@ -587,17 +554,7 @@ fn pools_are_made_as_they_are_wanted_or_not_at_all() {
 #[test]
 fn work_is_bounded_and_goes_on() {
     let (mut store, guest, pool, _) = one_guest(10_000);
-    let entry = |op, index, pages| {
-        Op {
-            op,
-            pool,
-            object: 1,
-            index,
-            frame: 0,
-            pages,
-        }
-        .encode()
-    };
+    let entry = |op, index, pages| Op::new(op, pool, index, 0, pages).encode();
     let mut puts = Bytes::new(guest.epoch, 5);
     for place in 0..5 {
         let entry = entry(PUT, 256 * place, 256);
@@ -638,17 +595,7 @@ fn work_is_bounded_and_goes_on() {
 #[test]
 fn a_batch_goes_on_after_an_error_or_stops() {
     let (mut store, guest, pool, _) = one_guest(100);
-    let op = |op, index| {
-        Op {
-            op,
-            pool,
-            object: 1,
-            index,
-            frame: 1,
-            pages: 1,
-        }
-        .encode()
-    };
+    let op = |op, index| Op::new(op, pool, index, 1, 1).encode();
     for (flags, rc, done, last) in [(0, OK, 3, OK), (1, MISS, 1, 0xeeee)] {
         let mut block = Bytes::new(guest.epoch, 3);
         block
@@ -668,14 +615,7 @@ fn the_frames_that_were_stored_to_are_named() {
     assert_eq!(guest.put(&mut store, pool, 0, 1, 2), OK);
     let mut bytes = Bytes::new(guest.epoch, 2);
     for (place, index) in [(0, 0), (1, 5)] {
-        let op = Op {
-            op: GET,
-            pool,
-            object: 1,
-            index,
-            frame: 8,
-            pages: 2,
-        };
+        let op = Op::new(GET, pool, index, 8, 2);
         bytes.set(64 + 64 * place, &op.encode());
     }
     let mut block = Block::new(&bytes.0).unwrap();
@@ -756,14 +696,7 @@ fn what_was_of_use_stays_longer() {
         guest.fill(page, 2 * page + 1);
         assert_eq!(guest.put(&mut store, pool, page, page, 1), OK);
     }
-    let keep = Op {
-        op: GET_KEEP,
-        pool,
-        object: 1,
-        index: 0,
-        frame: 9,
-        pages: 1,
-    };
+    let keep = Op::new(GET_KEEP, pool, 0, 9, 1);
     assert_eq!(guest.op(&mut store, keep), OK);
     store.set(None, Setting::Cap(Some(2))).unwrap();
     assert!(!store.trim(100));
