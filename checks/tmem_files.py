@@ -15,7 +15,8 @@ XFS_EXCHANGE = 0x40
 
 
 def counters(guest, half):
-    return {name: int(guest.run(f"cat {COUNTERS}/{half}/{name}")) for name in ("puts", "refused", "hits", "misses")}
+    names = ("puts", "refused", "left_out", "hits", "misses")
+    return dict(zip(names, map(int, guest.run(f"cd {COUNTERS}/{half} && cat {' '.join(names)}").split())))
 
 
 def version(number):
@@ -131,7 +132,7 @@ class Files(SystemCheck):
     def kept(self, name):
         """How many pages of a file system the hypervisor has."""
         number = self.guest.run(f"cat /sys/block/{self.hinting.device(name).removeprefix('/dev/')}/dev")
-        guests = json.loads(self.hinting.cp.ctl("tmem", "list", self.guest.name, "--json"))["guests"]
+        guests = json.loads(self.hinting.cp.ctl("--json", "tmem", "list", self.guest.name))["guests"]
         return sum(pool["pages"] for pool in guests[0]["pools"] if pool["label"].endswith(number))
 
 

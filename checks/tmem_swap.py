@@ -10,33 +10,38 @@ MIB = 1 << 20
 
 
 class Swap(SystemCheck):
-    """Files in a tmpfs, which has all of them swapped out."""
+    """Programs that have all of their memory swapped out."""
 
     @classmethod
     def setUpClass(cls):
         cls.hinting = cls.enterClassContext(Hinting(("swap",), {}, "mem=160M"))
         cls.disk = cls.hinting.device("swap")
-        cls.hinting.guest.run("modprobe tmem cache=0 && mkdir /swapped && mount -t tmpfs -o size=150m t /swapped")
 
     def setUp(self):
         self.guest = self.watch(self.hinting.guest)
-        self.addCleanup(self.guest.run, "rm -f /swapped/*; swapoff -a")
+        # The pages do not come home by themselves.
+        self.guest.run("rm -f /go; modprobe tmem cache=0 && echo 0 >/proc/sys/vm/tmem_home")
+        self.addCleanup(self.guest.run, f"! grep -q {self.disk} /proc/swaps || swapoff {self.disk}; rmmod tmem")
 
     def swap_on(self, mib):
         self.guest.run(f"mkswap {self.disk} {mib * 1024} && swapon {self.disk}")
 
-    def fill(self, name, mib):
-        self.guest.run(f"dd if=/dev/urandom of=/swapped/{name} bs=1M count={mib} 2>/dev/null; "
-                       f"md5sum /swapped/{name} >/sum.{name}")
+    def start(self, what, mib=8):
+        """Starts a program that has so much memory; waits until it is swapped out."""
+        self.guest.run(f"(/selftests/tmem_swap {what} {mib} /go & echo $! >/pid; wait $!; echo status $?) >/said 2>&1 &")
+        self.guest.wait_for("cat /said", "out")
 
-    def swap_out(self, name):
-        self.guest.run(f"/selftests/tmem_swap out /swapped/{name}")
-
-    def look(self, name):
-        self.guest.run(f"md5sum -c /sum.{name}")
+    def go(self):
+        """Has it look at its memory."""
+        self.guest.run("touch /go")
+        self.guest.wait_for("cat /said", "out\nstatus 0")
 
     def counters(self):
         return counters(self.guest, "swap")
+
+    def not_taken(self):
+        """Pages that went to the swap device. (After one that was refused some are not even offered.)"""
+        return sum(self.counters()[name] for name in ("refused", "left_out"))
 
     def pages(self):
         return int(self.guest.run(f"cat {COUNTERS}/swap/pages"))
@@ -45,74 +50,78 @@ class Swap(SystemCheck):
         """Sectors of the swap device."""
         return int(self.guest.run(f"awk '{{ print $7 }}' /sys/block/{self.disk.removeprefix('/dev/')}/stat"))
 
+    def test_kept(self):
+        """They come back, and in between nothing is written."""
+        self.swap_on(32)
+        written, before = self.written(), self.counters()
+        self.start("kept")
+        self.assertGreaterEqual(self.pages(), 8 * MIB // PAGE)
+        self.go()
+        self.assertEqual(self.written(), written)
+        self.assertGreaterEqual(self.counters()["hits"], before["hits"] + 8 * MIB // PAGE)
+
     def test_freed(self):
         """tmem has nothing of slots that are free."""
         self.swap_on(32)
-        self.fill("a", 8)
-        written = self.written()
-        self.swap_out("a")
+        self.start("kept")
         self.assertGreaterEqual(self.pages(), 8 * MIB // PAGE)
-        self.assertEqual(self.written(), written)
-        self.guest.run("rm /swapped/a")
+        self.guest.run("kill -9 $(cat /pid)")
+        self.guest.wait_for("tail -n 1 /said", "status 137")
         self.assertEqual(self.pages(), 0)
 
     def test_refused(self):
         """What is in a slot counts, and not what tmem had of it before it was used again."""
-        self.swap_on(12)
-        self.fill("a", 8)
-        self.swap_out("a")
-        before, written = self.counters(), self.written()
+        # There is no room for both but in the same slots. (While more than half is in use, slots are freed early.)
+        first, mib = 14, 9
+        self.swap_on(20)
+        self.start("kept", first)
         self.hinting.cp.ctl("tmem", "freeze", self.guest.name)
         self.addCleanup(self.hinting.cp.ctl, "tmem", "thaw", self.guest.name)
-        self.guest.run("rm /swapped/a")
-        # There is no room but in the same slots.
-        self.fill("b", 8)
-        self.swap_out("b")
-        self.assertGreaterEqual(self.counters()["refused"], before["refused"] + 8 * MIB // PAGE)
-        self.assertGreaterEqual(self.written(), written + 8 * MIB // 512)
-        self.look("b")
-        self.assertEqual(self.counters()["misses"], before["misses"])
+        hits, not_taken, written = self.counters()["hits"], self.not_taken(), self.written()
+        self.guest.run("kill -9 $(cat /pid)")
+        self.guest.wait_for("tail -n 1 /said", "status 137")
+        self.start("kept", mib)
+        self.go()
+        self.assertGreaterEqual(self.not_taken(), not_taken + mib * MIB // PAGE)
+        self.assertGreaterEqual(self.written(), written + mib * MIB // 512)
+        self.assertEqual(self.counters()["hits"], hits)
 
     def test_swapoff(self):
         """The pages come home when their swap device goes."""
         self.swap_on(32)
-        self.fill("a", 8)
-        self.swap_out("a")
+        self.start("kept")
         before = self.counters()
         self.assertGreaterEqual(self.pages(), 8 * MIB // PAGE)
         self.guest.run(f"swapoff {self.disk}")
         self.assertEqual(self.pages(), 0)
         self.assertGreaterEqual(self.counters()["hits"], before["hits"] + 8 * MIB // PAGE)
-        self.look("a")
+        self.go()
 
     def test_lost(self):
         """A page that the operator destroyed is an I/O error, and its slot can be used again."""
         self.swap_on(32)
-        self.fill("a", 4)
-        self.swap_out("a")
-        self.guest.run("(/selftests/tmem_swap lost 4 /go; echo status $?) >/said 2>&1 &")
-        self.guest.wait_for("cat /said", "out")
+        self.start("lost")
         # CP refuses that without being forced.
         self.hinting.cp.ctl("tmem", "destroy", self.guest.name, status=126)
         self.hinting.cp.ctl("tmem", "destroy", self.guest.name, "--force")
-        self.assertIn("Input/output error", self.guest.run("touch /go; cat /swapped/a 2>&1 >/dev/null || true"))
-        self.guest.wait_for("tail -n 1 /said", "status 0")
+        self.go()
         self.assertIn("frontswap: a page of swap device 0 is lost", self.guest.run("dmesg"))
-        self.guest.run("rm /swapped/a")
         self.assertEqual(self.pages(), 0)
         # There is no pool now; and when it is switched off and on there is one.
         for switched in (False, True):
             if switched:
                 self.guest.run("echo 0 >/proc/sys/vm/tmem_swap; echo 1 >/proc/sys/vm/tmem_swap")
-            self.fill("b", 8)
-            self.swap_out("b")
+            self.guest.run("rm /go")
+            self.start("kept")
             self.assertEqual(self.pages() > 0, switched)
-            self.look("b")
+            self.go()
 
     def test_zswap(self):
         """What zswap has no room for goes to tmem; each page comes back from where it is."""
         guest, zswap = self.guest, "/sys/module/zswap/parameters"
         self.swap_on(200)
+        guest.run("mkdir -p /swapped && mount -t tmpfs -o size=150m t /swapped")
+        self.addCleanup(guest.run, "umount /swapped")
         # A file that can be compressed, and one that cannot.
         make = ("dd if=/dev/urandom of=/swapped/$i.r bs=1M count=14 2>/dev/null; "
                 "yes $i.{round} | dd of=/swapped/$i.c bs=1M count=14 iflag=fullblock 2>/dev/null; ")

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a shell cannot do with memory that is swapped out:
+ * Has memory of its own swapped out, prints "out", waits until there is a file GO,
+ * and looks what became of it:
  *
- *   tmem_swap out FILE      has all of a file in a tmpfs swapped out
- *   tmem_swap lost MIB GO   has memory of its own swapped out, prints "out", waits
- *                           until there is a file GO, and then must find that all of
- *                           its pages are lost: system calls do not get them, and who
+ *   tmem_swap kept MIB GO   all of it is as it was
+ *   tmem_swap lost MIB GO   all pages are lost: system calls do not get them, and who
  *                           touches one dies by SIGBUS
  */
 #include <errno.h>
@@ -24,6 +23,10 @@
 
 #define MIB (1024UL * 1024)
 #define PAGE 4096UL
+#define MOST (64 * MIB)
+
+static unsigned char *memory, present[MOST / PAGE];
+static size_t size;
 
 static void fail(const char *what)
 {
@@ -38,79 +41,62 @@ static long must(long result, const char *what)
 	return result;
 }
 
-static unsigned char *map(size_t size, int flags, int fd)
-{
-	unsigned char *at = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
-
-	if (at == MAP_FAILED)
-		fail("mmap");
-	return at;
-}
-
 /* Whether none of it is in memory, not even in the swap cache. */
-static bool gone(void *at, size_t size)
+static bool gone(void)
 {
-	static unsigned char present[64 * MIB / PAGE];
-
-	must(syscall(__NR_mincore, at, size, present), "mincore");
+	must(syscall(__NR_mincore, memory, size, present), "mincore");
 	for (size_t i = 0; i < size / PAGE; i++)
 		if (present[i] & 1)
 			return false;
 	return true;
 }
 
-static void swap_out(void *at, size_t size)
+static void swap_out(void)
 {
 	int compact = must(open("/proc/sys/vm/compact_memory", O_WRONLY), "compact_memory");
 
 	for (int tries = 0; tries < 100; tries++) {
-		must(syscall(__NR_madvise, at, size, MADV_PAGEOUT), "MADV_PAGEOUT");
-		if (gone(at, size)) {
+		/* Only what is mapped is reclaimed by advice. */
+		for (size_t i = 0; i < size; i += PAGE)
+			(void)*(volatile unsigned char *)(memory + i);
+		must(syscall(__NR_madvise, memory, size, MADV_PAGEOUT), "MADV_PAGEOUT");
+		if (gone()) {
 			close(compact);
 			return;
 		}
 		/* Folios may wait in the batch of another processor: this has all drained. */
 		must(write(compact, "1", 1), "compact_memory");
+		/* Or they are just being written. */
+		usleep(20000);
 	}
 	fail("it does not go");
 }
 
-static void swap_file_out(const char *file)
+/* Content that no other page and no other process has. */
+static size_t content(size_t at)
 {
-	struct stat about;
-	int fd = must(open(file, O_RDWR), file);
-	unsigned char *at;
-
-	must(fstat(fd, &about), file);
-	at = map(about.st_size, MAP_SHARED, fd);
-	/* Reclaim by advice takes what is mapped. */
-	for (off_t i = 0; i < about.st_size; i += PAGE)
-		(void)*(volatile unsigned char *)(at + i);
-	swap_out(at, about.st_size);
+	return (size_t)getpid() << 32 | at;
 }
 
-static void lose(size_t size, const char *go)
+static void look(void)
 {
-	unsigned char *at = map(size, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	struct stat about;
+	for (size_t i = 0; i < size; i += PAGE)
+		if (*(volatile size_t *)(memory + i) != content(i))
+			fail("STALE");
+}
+
+static void look_in_vain(void)
+{
 	int ends[2], status;
 	pid_t child;
 
-	for (size_t i = 0; i < size; i += PAGE)
-		*(size_t *)(at + i) = i ^ 0x5a;
-	swap_out(at, size);
-	printf("out\n");
-	fflush(stdout);
-	while (stat(go, &about))
-		usleep(20000);
-
 	must(pipe(ends), "pipe");
 	for (size_t i = 0; i < size; i += PAGE)
-		if (write(ends[1], at + i, PAGE) != -1 || errno != EFAULT)
+		if (write(ends[1], memory + i, PAGE) != -1 || errno != EFAULT)
 			fail("a page is not lost");
 	child = must(fork(), "fork");
 	if (!child)
-		exit(*(volatile unsigned char *)at);
+		exit(*(volatile unsigned char *)memory);
 	must(waitpid(child, &status, 0), "waitpid");
 	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGBUS)
 		fail("no SIGBUS");
@@ -118,11 +104,28 @@ static void lose(size_t size, const char *go)
 
 int main(int argc, char **argv)
 {
-	if (argc == 3 && !strcmp(argv[1], "out"))
-		swap_file_out(argv[2]);
-	else if (argc == 4 && !strcmp(argv[1], "lost"))
-		lose(atol(argv[2]) * MIB, argv[3]);
-	else
+	struct stat about;
+	bool lost;
+
+	if (argc != 4)
 		return 2;
+	lost = !strcmp(argv[1], "lost");
+	size = atol(argv[2]) * MIB;
+	if (size > MOST)
+		return 2;
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED)
+		fail("mmap");
+	for (size_t i = 0; i < size; i += PAGE)
+		*(size_t *)(memory + i) = content(i);
+	swap_out();
+	printf("out\n");
+	fflush(stdout);
+	while (stat(argv[3], &about))
+		usleep(20000);
+	if (lost)
+		look_in_vain();
+	else
+		look();
 	return 0;
 }
