@@ -209,12 +209,12 @@ def string(text):
     return number(len(data)) + data
 
 
-def hello(role, version=3):
+def hello(role, version=4):
     return number(version) + role
 
 
 def guest_role(user, storage, cpus):
-    return number(0) + string(user) + number(storage) + number(cpus)
+    return number(0) + string(user) + number(storage) + number(cpus) + number(0)
 
 
 def cpu_role(session, cpu):

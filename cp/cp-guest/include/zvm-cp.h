@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ZVM_CP_ABI_VERSION 2u
+#define ZVM_CP_ABI_VERSION 3u
 
 /* Name of the data symbol, a struct zvm_cp_ops, that the library exports */
 #define ZVM_CP_OPS_SYMBOL "zvm_cp_ops"
@@ -115,6 +115,17 @@ struct zvm_cp_host {
      * in zvm_cp_ops.exclusive.
      */
     void (*flush)(void *opaque);
+
+    /*
+     * Stop all CPUs, let I/O that is under way end, and call zvm_cp_ops.held
+     * then; at once if they are stopped already.  Any thread; does not block.
+     */
+    void (*hold)(void *opaque);
+    /*
+     * Let the CPUs go on if hold has stopped them.  Any thread; does not
+     * block.
+     */
+    void (*release)(void *opaque);
 };
 
 /* The virtual machine, as the device was configured */
@@ -205,6 +216,8 @@ struct zvm_cp_ops {
                    uint64_t length, bool write);
     /* What zvm_cp_host.exclusive asked for; must not take long. */
     void (*exclusive)(void *cp);
+    /* What zvm_cp_host.hold asked for; no CPU is running. */
+    void (*held)(void *cp);
 
     /*
      * Can @cpu take an interruption of the control program, as far as that

@@ -7,7 +7,7 @@
 use std::ffi::{c_char, c_int, c_void};
 
 /// `ZVM_CP_ABI_VERSION`
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 /// `ZVM_CP_ERROR_SIZE`
 pub const ERROR_SIZE: usize = 256;
 
@@ -52,6 +52,8 @@ pub struct Host {
     pub exclusive: unsafe extern "C" fn(*mut c_void),
     pub pinned: unsafe extern "C" fn(*mut c_void, u64) -> bool,
     pub flush: unsafe extern "C" fn(*mut c_void),
+    pub hold: unsafe extern "C" fn(*mut c_void),
+    pub release: unsafe extern "C" fn(*mut c_void),
 }
 
 /// `struct zvm_cp_machine`
@@ -115,6 +117,7 @@ pub struct Ops {
     pub block_volatility: unsafe extern "C" fn(*mut c_void, u64),
     pub device: unsafe extern "C" fn(*mut c_void, *const c_char, u64, u64, bool),
     pub exclusive: unsafe extern "C" fn(*mut c_void),
+    pub held: unsafe extern "C" fn(*mut c_void),
     pub has_irq: unsafe extern "C" fn(*mut c_void, u32) -> bool,
     pub take_irq: unsafe extern "C" fn(*mut c_void, u32, *mut Irq) -> bool,
     pub reset: unsafe extern "C" fn(*mut c_void),
@@ -185,7 +188,9 @@ mod tests {
             populate,
             exclusive,
             pinned,
-            flush
+            flush,
+            hold,
+            release
         );
         structure!(
             "zvm_cp_machine",
@@ -217,6 +222,7 @@ mod tests {
             block_volatility,
             device,
             exclusive,
+            held,
             has_irq,
             take_irq,
             reset

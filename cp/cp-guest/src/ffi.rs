@@ -48,6 +48,7 @@ pub static zvm_cp_ops: abi::Ops = abi::Ops {
     block_volatility,
     device,
     exclusive,
+    held,
     has_irq,
     take_irq,
     reset,
@@ -152,6 +153,16 @@ impl Host for Device {
         unsafe { (self.0.flush)(self.0.opaque) }
     }
 
+    fn hold(&self) {
+        // SAFETY: May be called on any thread.
+        unsafe { (self.0.hold)(self.0.opaque) }
+    }
+
+    fn release(&self) {
+        // SAFETY: May be called on any thread.
+        unsafe { (self.0.release)(self.0.opaque) }
+    }
+
     fn inject(&self) {
         // SAFETY: May be called on any thread.
         unsafe { (self.0.inject)(self.0.opaque) }
@@ -189,7 +200,7 @@ enum OpenError {
     NoRam,
     #[error("cannot share memory with cpd: {0}")]
     Memory(Errno),
-    #[error("the file of guest storage cannot be kept open: {0}")]
+    #[error("a file of guest memory cannot be kept open: {0}")]
     Storage(io::Error),
     #[error(transparent)]
     Logon(#[from] LogonError),
@@ -245,15 +256,20 @@ unsafe fn build(
                 .ok_or(OpenError::NoRam)?;
             let path =
                 socket_path(socket.map(|path| PathBuf::from(OsStr::from_bytes(path.to_bytes()))))?;
+            let keep =
+                |memory: BorrowedFd<'_>| memory.try_clone_to_owned().map_err(OpenError::Storage);
             let logon = Logon {
+                path,
                 user_id,
                 storage: machine.storage,
                 cpus: machine.cpus,
-                ram,
-                counters: shared.counters().as_fd(),
-                page_states: shared.pages().as_fd(),
+                memory: [
+                    keep(ram)?,
+                    keep(shared.counters().as_fd())?,
+                    keep(shared.pages().as_fd())?,
+                ],
             };
-            Some(Link::log_on(&path, &logon, Arc::clone(&shared) as _)?)
+            Some(Link::log_on(logon, Arc::clone(&shared) as _)?)
         }
         other => return Err(OpenError::Flavour(other)),
     };
@@ -479,6 +495,16 @@ unsafe extern "C" fn device(
 unsafe extern "C" fn exclusive(cp: *mut c_void) {
     // SAFETY: The caller promises it.
     unsafe { with(cp, (), Guest::exclusive) }
+}
+
+/// `zvm_cp_ops.held`
+///
+/// # Safety
+///
+/// As `zvm-cp.h` says: no CPU is running.
+unsafe extern "C" fn held(cp: *mut c_void) {
+    // SAFETY: The caller promises it.
+    unsafe { with(cp, (), Guest::held) }
 }
 
 /// `zvm_cp_ops.has_irq`

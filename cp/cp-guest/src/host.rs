@@ -95,6 +95,12 @@ pub trait Host: Send + Sync + 'static {
     /// All CPUs forget how addresses are translated before they go on. Only in an exclusive section.
     fn flush(&self);
 
+    /// Stops all CPUs and calls [`crate::guest::Guest::held`] then, also if they are stopped already. Does not block.
+    fn hold(&self);
+
+    /// Lets the CPUs go on, if [`Self::hold`] has stopped them. Does not block.
+    fn release(&self);
+
     /// Lets all CPUs look whether [`crate::guest::Guest::has_interrupt`]. Does not block.
     fn inject(&self);
 

@@ -3,25 +3,31 @@
 //! The connections to `cpd`.
 //!
 //! Each virtual CPU has its own, opened when it is first needed, so that CPUs never wait for each other. One more
-//! brings [`Event`]s, which a thread takes in.
+//! brings [`Event`]s, which a thread takes in. If `cpd` ends after it has saved the guest, that thread logs the guest on
+//! to the next one.
 
 use std::env;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use cp_core::UserId;
-use cp_core::tmem::Function;
+use cp_core::tmem::{Function, SaveId};
 use cp_proto::{
     Accounting, CpuConnection, Event, GuestConnection, Iucv, Plist, ProtoError, Reply, Report,
-    Request, Response, Session, Tmem,
+    Request, Response, Tmem,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use thiserror::Error;
+
+/// How often a guest that has been saved looks for another `cpd`.
+const RETURN_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What a guest asks of the system. All calls wait for the answer.
 pub trait System: Send + Sync + 'static {
@@ -57,8 +63,8 @@ pub trait Receiver: Send + Sync + 'static {
     /// An event has arrived.
     fn event(&self, event: Event);
 
-    /// The connection has ended: no more events.
-    fn lost(&self, error: &ProtoError);
+    /// The connection has ended: no more events, unless the guest has been saved and shall log on to another `cpd`.
+    fn lost(&self, error: &ProtoError) -> Option<SaveId>;
 }
 
 /// Why a guest cannot log on.
@@ -85,19 +91,30 @@ pub enum LogonError {
 
 /// The virtual machine, as `cpd` shall know it.
 #[derive(Debug)]
-pub struct Logon<'a> {
+pub struct Logon {
+    /// The socket of `cpd`.
+    pub path: PathBuf,
     /// Its user ID.
     pub user_id: UserId,
     /// The size of its storage, in bytes.
     pub storage: u64,
     /// The number of its CPUs.
     pub cpus: u32,
-    /// The memfd of its storage.
-    pub ram: BorrowedFd<'a>,
-    /// The memfd of its counters.
-    pub counters: BorrowedFd<'a>,
-    /// The memfd of the states of its pages.
-    pub page_states: BorrowedFd<'a>,
+    /// The memfds of its storage, of its counters and of the states of its pages.
+    pub memory: [OwnedFd; 3],
+}
+
+impl Logon {
+    fn connect(&self, saved: Option<SaveId>) -> Result<GuestConnection, ProtoError> {
+        GuestConnection::log_on(
+            &self.path,
+            &self.user_id.to_string(),
+            self.storage,
+            self.cpus,
+            self.memory.each_ref().map(AsFd::as_fd),
+            saved,
+        )
+    }
 }
 
 /// The socket of `cpd`: as given, or the default of the user.
@@ -110,111 +127,85 @@ pub fn socket_path(given: Option<PathBuf>) -> Result<PathBuf, LogonError> {
 /// A logged-on guest's connections. Dropping it logs the guest off.
 #[derive(Debug)]
 pub struct Link {
-    path: PathBuf,
-    session: Session,
-    cpus: Box<[Mutex<Option<CpuConnection>>]>,
-    events: Arc<Events>,
+    /// The name of the system.
+    name: String,
+    connections: Arc<Connections>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// A connection on which only the holder of `taking` takes events off: whoever holds it knows that none is between
-/// the socket and the receiver.
-struct Events {
-    connection: GuestConnection,
+/// The connections. Only the holder of `taking` takes events off: whoever holds it knows that none is between the
+/// socket and the receiver.
+struct Connections {
+    logon: Logon,
+    events: Mutex<Arc<GuestConnection>>,
+    cpus: Box<[Mutex<Option<CpuConnection>>]>,
     receiver: Arc<dyn Receiver>,
     taking: Mutex<()>,
+    closing: AtomicBool,
 }
 
-impl std::fmt::Debug for Events {
+impl std::fmt::Debug for Connections {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Events")
-            .field("connection", &self.connection)
+        f.debug_struct("Connections")
+            .field("logon", &self.logon)
+            .field("events", &self.events)
             .finish_non_exhaustive()
     }
 }
 
-impl Events {
-    /// Waits until there is an event, or the end; or looks only.
-    fn wait(&self, limit: Option<&Timespec>) -> bool {
-        let mut fds = [PollFd::new(&self.connection, PollFlags::IN)];
-        // An error other than EINTR cannot happen; taking the event would show it.
-        retry_on_intr(|| poll(&mut fds, limit)) != Ok(0)
-    }
-
-    fn take(&self, _taking: &MutexGuard<'_, ()>) -> Result<(), ProtoError> {
-        self.receiver.event(self.connection.event()?);
-        Ok(())
+impl Connections {
+    fn events(&self) -> Arc<GuestConnection> {
+        Arc::clone(&lock(&self.events))
     }
 
     /// Takes all events that have arrived.
     fn drain(&self) -> Result<(), ProtoError> {
-        let taking = lock(&self.taking);
-        while self.wait(Some(&Timespec::default())) {
-            self.take(&taking)?;
+        let _taking = lock(&self.taking);
+        let events = self.events();
+        while wait(&events, Some(&Timespec::default())) {
+            self.receiver.event(events.event()?);
         }
         Ok(())
     }
 
     fn run(&self) {
-        loop {
-            self.wait(None);
+        while !self.closing.load(Ordering::SeqCst) {
+            wait(&self.events(), None);
             if let Err(error) = self.drain() {
-                return self.receiver.lost(&error);
+                match self.receiver.lost(&error) {
+                    Some(save) => self.come_back(save),
+                    None => return,
+                }
             }
         }
     }
-}
 
-impl Link {
-    /// Logs a guest on.
-    pub fn log_on(
-        path: &Path,
-        logon: &Logon<'_>,
-        receiver: Arc<dyn Receiver>,
-    ) -> Result<Self, LogonError> {
-        let connection = GuestConnection::log_on(
-            path,
-            &logon.user_id.to_string(),
-            logon.storage,
-            logon.cpus,
-            [logon.ram, logon.counters, logon.page_states],
-        )
-        .map_err(|error| match error {
-            ProtoError::Io {
-                what: "connect", ..
-            } => LogonError::Absent {
-                path: path.into(),
-                error,
-            },
-            error => LogonError::Refused(error),
-        })?;
-        let session = connection.session();
-        let events = Arc::new(Events {
-            connection,
-            receiver,
-            taking: Mutex::new(()),
-        });
-        let thread = thread::Builder::new()
-            .name("cp-events".into())
-            .spawn({
-                let events = Arc::clone(&events);
-                move || {
-                    let run = AssertUnwindSafe(|| events.run());
-                    if catch_unwind(run).is_err() {
-                        events.receiver.lost(&ProtoError::Refused(
-                            "internal error in the receiver of events".into(),
-                        ));
+    /// Logs a guest that has been saved on to the next `cpd`.
+    fn come_back(&self, save: SaveId) {
+        self.tell("is stopped and waits for the next Control Program");
+        let mut refusal = String::new();
+        while !self.closing.load(Ordering::SeqCst) {
+            match self.logon.connect(Some(save)) {
+                Ok(connection) => {
+                    for cpu in &self.cpus {
+                        *lock(cpu) = None;
                     }
+                    *lock(&self.events) = Arc::new(connection);
+                    return;
                 }
-            })
-            .map_err(LogonError::Thread)?;
-        Ok(Self {
-            path: path.into(),
-            session,
-            cpus: (0..logon.cpus).map(|_| Mutex::new(None)).collect(),
-            events,
-            thread: Some(thread),
-        })
+                // It may be another guest of that name, and leave.
+                Err(ProtoError::Refused(reason)) if reason != refusal => {
+                    self.tell(&format!("cannot come back yet: {reason}"));
+                    refusal = reason;
+                }
+                Err(_) => {}
+            }
+            thread::sleep(RETURN_INTERVAL);
+        }
+    }
+
+    fn tell(&self, text: &str) {
+        self.receiver.event(Event::Console { text: text.into() });
     }
 
     /// Does something on a CPU's connection. The lock is only ever contended at reset.
@@ -230,9 +221,71 @@ impl Link {
         let mut slot = lock(slot);
         let connection = match &mut *slot {
             Some(connection) => connection,
-            none => none.insert(CpuConnection::open(&self.path, self.session, cpu)?),
+            none => none.insert(CpuConnection::open(
+                &self.logon.path,
+                self.events().session(),
+                cpu,
+            )?),
         };
         call(connection)
+    }
+}
+
+/// Waits until there is an event, or the end; or looks only.
+fn wait(events: &GuestConnection, limit: Option<&Timespec>) -> bool {
+    let mut fds = [PollFd::new(events, PollFlags::IN)];
+    // An error other than EINTR cannot happen; taking the event would show it.
+    retry_on_intr(|| poll(&mut fds, limit)) != Ok(0)
+}
+
+impl Link {
+    /// Logs a guest on.
+    pub fn log_on(logon: Logon, receiver: Arc<dyn Receiver>) -> Result<Self, LogonError> {
+        let connection = logon.connect(None).map_err(|error| match error {
+            ProtoError::Io {
+                what: "connect", ..
+            } => LogonError::Absent {
+                path: logon.path.clone(),
+                error,
+            },
+            error => LogonError::Refused(error),
+        })?;
+        let name = connection.system().into();
+        let connections = Arc::new(Connections {
+            cpus: (0..logon.cpus).map(|_| Mutex::new(None)).collect(),
+            logon,
+            events: Mutex::new(Arc::new(connection)),
+            receiver,
+            taking: Mutex::new(()),
+            closing: AtomicBool::new(false),
+        });
+        let thread = thread::Builder::new()
+            .name("cp-events".into())
+            .spawn({
+                let connections = Arc::clone(&connections);
+                move || {
+                    let run = AssertUnwindSafe(|| connections.run());
+                    if catch_unwind(run).is_err() {
+                        connections.receiver.event(Event::Logoff {
+                            reason: "internal error in the receiver of events".into(),
+                        });
+                    }
+                }
+            })
+            .map_err(LogonError::Thread)?;
+        Ok(Self {
+            name,
+            connections,
+            thread: Some(thread),
+        })
+    }
+
+    fn on_cpu<T>(
+        &self,
+        cpu: u32,
+        call: impl FnOnce(&mut CpuConnection) -> Result<T, ProtoError>,
+    ) -> Result<T, ProtoError> {
+        self.connections.on_cpu(cpu, call)
     }
 }
 
@@ -242,7 +295,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl System for Link {
     fn name(&self) -> &str {
-        self.events.connection.system()
+        &self.name
     }
 
     fn command(&self, cpu: u32, text: &str) -> Result<Response, ProtoError> {
@@ -278,13 +331,13 @@ impl System for Link {
     }
 
     fn report(&self, report: &Report) -> Result<(), ProtoError> {
-        self.events.connection.report(report)
+        self.connections.events().report(report)
     }
 
     fn reset(&self) -> Result<(), ProtoError> {
         match self.on_cpu(0, |connection| connection.call(&Request::Reset))? {
             // cpd sent whatever it had to say about the old paths before it replied.
-            Reply::Done => self.events.drain(),
+            Reply::Done => self.connections.drain(),
             Reply::Failed { reason } => Err(ProtoError::Refused(reason)),
             _ => Err(ProtoError::UnexpectedReply),
         }
@@ -293,7 +346,8 @@ impl System for Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.events.connection.shut_down();
+        self.connections.closing.store(true, Ordering::SeqCst);
+        self.connections.events().shut_down();
         if let Some(thread) = self.thread.take() {
             // It catches its panics.
             let _ = thread.join();
@@ -304,7 +358,6 @@ impl Drop for Link {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
 
     #[test]
     fn a_socket_that_is_given_is_taken() {
@@ -317,19 +370,19 @@ mod tests {
         struct Nobody;
         impl Receiver for Nobody {
             fn event(&self, _: Event) {}
-            fn lost(&self, _: &ProtoError) {}
+            fn lost(&self, _: &ProtoError) -> Option<SaveId> {
+                None
+            }
         }
-        let counters = crate::counters::Counters::new().unwrap();
+        let memory = || std::fs::File::open("/dev/null").unwrap().into();
         let logon = Logon {
+            path: "/nonexistent/cp.sock".into(),
             user_id: UserId::new("LINUX01").unwrap(),
             storage: 4096,
             cpus: 1,
-            ram: counters.as_fd(),
-            counters: counters.as_fd(),
-            page_states: counters.as_fd(),
+            memory: [memory(), memory(), memory()],
         };
-        let path = Path::new("/nonexistent/cp.sock");
-        let error = Link::log_on(path, &logon, Arc::new(Nobody)).unwrap_err();
+        let error = Link::log_on(logon, Arc::new(Nobody)).unwrap_err();
         let text = error.to_string();
         assert!(
             text.starts_with("no Control Program at /nonexistent/cp.sock: start cpd first"),

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cp_core::UserId;
+use cp_core::tmem::SaveId;
 
 use crate::error::ProtoError;
 use crate::socket::Socket;
@@ -56,6 +57,14 @@ impl Connection {
     pub fn call(&mut self, request: &Request) -> Result<Reply, ProtoError> {
         self.socket.send(request)?;
         self.socket.receive()
+    }
+
+    /// Makes a request that takes as long as a guest and a disk do, and waits for its reply.
+    pub fn call_patiently(&mut self, request: &Request) -> Result<Reply, ProtoError> {
+        self.socket.set_receive_timeout(None)?;
+        let reply = self.call(request)?;
+        self.socket.set_receive_timeout(Some(ANSWER_LIMIT))?;
+        Ok(reply)
     }
 
     /// Takes pages of a guest; waits as long as `cpd` does.
@@ -120,19 +129,21 @@ impl GuestConnection {
     /// Logs a guest on.
     ///
     /// `fds` are the memfds of its storage, of its [`crate::counters::CountersPage`] and of its
-    /// [`cp_core::page_state::PageStates`].
+    /// [`cp_core::page_state::PageStates`]. `saved` is what an earlier `cpd` saved.
     pub fn log_on(
         path: &Path,
         user_id: &str,
         storage_bytes: u64,
         cpus: u32,
         fds: [BorrowedFd<'_>; 3],
+        saved: Option<SaveId>,
     ) -> Result<Self, ProtoError> {
         let socket = Socket::connect(path)?;
         let role = Role::Guest {
             user_id: user_id.into(),
             storage_bytes,
             cpus,
+            saved,
         };
         let (system, session) = introduce(&socket, role, &fds)?;
         // Events come when they come.

@@ -243,6 +243,7 @@ mod tests {
             user_id: "LINUX01".into(),
             storage_bytes: 4096,
             cpus: 1,
+            saved: None,
         });
         a.send_with(&hello, &[ram.as_fd(); 3]).unwrap();
         let (received, fds) = b.receive_hello().unwrap();

@@ -3,13 +3,14 @@
 //! The messages.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use cp_core::page_state::{StateTable, Usage};
 use cp_core::{UserId, tmem};
 use serde::{Deserialize, Serialize};
 
 /// Changes with every change of a message. The sides of a connection must be of the same version.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// The length of the longest command line, in characters: what DIAGNOSE X'08' takes.
 pub const MAX_COMMAND: usize = 240;
@@ -47,6 +48,8 @@ pub enum Role {
         storage_bytes: u64,
         /// The number of its virtual CPUs.
         cpus: u32,
+        /// It is stopped since it was saved, and outlived an earlier `cpd`.
+        saved: Option<tmem::SaveId>,
     },
     /// A virtual CPU of a guest that has logged on.
     Cpu {
@@ -139,6 +142,21 @@ pub enum Request {
     Pools(Pools),
     /// The virtual machine was reset: its IUCV paths and settings are gone. Only from a virtual CPU. Answered by [`Reply::Done`].
     Reset,
+    /// Stop a guest and write its pools to a file; only from an operator. Answered by [`Reply::Saved`], when it is on disk.
+    Save {
+        /// Whose.
+        user_id: UserId,
+        /// The file, which is replaced when all is written; absolute.
+        path: PathBuf,
+    },
+    /// Give a guest that is stopped the pools of a file, and let it go on; only from an operator. Answered by
+    /// [`Reply::Restored`].
+    Restore {
+        /// Whose.
+        user_id: UserId,
+        /// The file; absolute.
+        path: PathBuf,
+    },
 }
 
 /// The answers to [`Request`]s.
@@ -176,6 +194,18 @@ pub enum Reply {
     Dropped {
         /// How many pages are gone.
         pages: u64,
+    },
+    /// To [`Request::Save`].
+    Saved {
+        /// How many pages are in the file.
+        pages: u64,
+    },
+    /// To [`Request::Restore`].
+    Restored {
+        /// How many pages the guest has again.
+        pages: u64,
+        /// How many ephemeral pages are gone, since the guest is not any more as it was saved.
+        dropped: u64,
     },
     /// The request was carried out.
     Done,
@@ -247,6 +277,8 @@ pub enum Report {
         /// What was taken.
         taken: Taken,
     },
+    /// All its CPUs are stopped, as [`Event::Hold`] asked for.
+    Held,
 }
 
 /// CP's response to a command line.
@@ -349,6 +381,15 @@ pub enum Event {
         /// The line, without line end.
         text: String,
     },
+    /// All CPUs are to stop, until [`Event::Release`]. Answered by [`Report::Held`].
+    Hold,
+    /// The guest, which is stopped, has been saved: it waits for another `cpd` should this one end.
+    Saved {
+        /// What it tells that one.
+        save: tmem::SaveId,
+    },
+    /// The guest goes on.
+    Release,
     /// The guest has been logged off; the connection is closed after this.
     Logoff {
         /// Why, in one line.

@@ -4,7 +4,7 @@
 
 use cp_core::UserId;
 use cp_core::page_state::Usage;
-use cp_core::tmem::Function;
+use cp_core::tmem::{Epoch, Function, SaveId};
 use cp_proto::{
     Event, Hello, MAX_MESSAGE, Plist, Reply, Report, Request, Response, Role, Selection, Session,
     Welcome, decode, encode,
@@ -21,13 +21,14 @@ fn plists() -> impl Strategy<Value = Plist> {
 
 fn hellos() -> impl Strategy<Value = Hello> {
     prop_oneof![
-        (texts(), any::<u64>(), any::<u32>()).prop_map(|(user_id, storage_bytes, cpus)| {
-            Role::Guest {
+        (texts(), any::<u64>(), any::<u32>(), saves()).prop_map(
+            |(user_id, storage_bytes, cpus, saved)| Role::Guest {
                 user_id,
                 storage_bytes,
                 cpus,
+                saved,
             }
-        }),
+        ),
         (any::<[u8; 16]>(), any::<u32>()).prop_map(|(session, cpu)| Role::Cpu {
             session: Session(session),
             cpu
@@ -35,6 +36,14 @@ fn hellos() -> impl Strategy<Value = Hello> {
         texts().prop_map(|user_id| Role::Operator { user_id }),
     ]
     .prop_map(Hello::new)
+}
+
+fn saves() -> impl Strategy<Value = Option<SaveId>> {
+    any::<Option<(u64, u64)>>().prop_map(|save| {
+        let (epoch, number) = save?;
+        let epoch = Epoch(epoch);
+        Some(SaveId { epoch, number })
+    })
 }
 
 fn requests() -> impl Strategy<Value = Request> {
@@ -51,6 +60,10 @@ fn requests() -> impl Strategy<Value = Request> {
             block
         }),
         Just(Request::Reset),
+        texts().prop_map(|path| Request::Save {
+            user_id: UserId::new("LINUX01").unwrap(),
+            path: path.into(),
+        }),
     ]
 }
 
@@ -73,6 +86,7 @@ fn events() -> impl Strategy<Value = Event> {
         texts().prop_map(|reason| Event::Logoff { reason }),
         any::<bool>().prop_map(|on| Event::MemAssist { on }),
         (any::<u64>(), selections()).prop_map(|(id, selection)| Event::Take { id, selection }),
+        saves().prop_map(|save| save.map_or(Event::Hold, |save| Event::Saved { save })),
     ]
 }
 

@@ -25,8 +25,8 @@ use thiserror::Error;
 /// `resident USERID` the pages of its storage that are resident in the host, `logoff USERID` is `force USERID`.
 /// About page states: `states USERID` prints how many pages are in which state, `reclaim USERID SIZE` takes unused and
 /// volatile pages, `torment USERID --seconds S` does so over and over; `cpctl reclaim --help` tells more.
-/// About transcendent memory: `tmem list`, `freeze`, `thaw`, `set`, `flush`, `destroy` and `freeable`; `cpctl tmem --help`
-/// tells more.
+/// About transcendent memory: `tmem list`, `freeze`, `thaw`, `set`, `flush`, `destroy`, `save`, `restore` and `freeable`;
+/// `cpctl tmem --help` tells more.
 #[derive(Debug, Parser)]
 #[command(
     version,

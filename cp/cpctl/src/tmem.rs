@@ -3,6 +3,7 @@
 //! The commands about transcendent memory.
 
 use std::num::NonZeroU16;
+use std::path::{self, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cp_core::UserId;
@@ -50,6 +51,10 @@ pub enum Tmem {
     Flush(Which),
     /// Unmakes pools
     Destroy(Which),
+    /// Stops a guest and writes its pools to a file
+    Save(Saved),
+    /// Gives a guest that is stopped since `save` the pools of the file, and lets it go on
+    Restore(Saved),
     /// How many frames could be had without loss: ephemeral pages, and for `all` what is not used
     Freeable {
         /// Whose: a user ID or `all`
@@ -85,6 +90,18 @@ pub enum Set {
         /// Whether they are
         switch: Switch,
     },
+}
+
+/// The pools of a guest in a file.
+#[derive(Debug, Args, PartialEq, Eq)]
+pub struct Saved {
+    /// Whose
+    #[arg(value_parser = user_id)]
+    user: UserId,
+
+    /// The file; it is for cpd to open
+    #[arg(value_parser = absolute)]
+    file: PathBuf,
 }
 
 /// Which pools.
@@ -136,6 +153,11 @@ fn cap(text: &str) -> Result<Cap, SizeError> {
     }
 }
 
+/// As seen from here.
+fn absolute(file: &str) -> std::io::Result<PathBuf> {
+    path::absolute(file)
+}
+
 fn pool_id(text: &str) -> Result<PoolId, std::num::ParseIntError> {
     u32::from_str_radix(text, 16).map(PoolId::from_number)
 }
@@ -148,20 +170,36 @@ impl Command {
 
     pub fn run(&self, connection: &mut Connection) -> Result<Output, Error> {
         let Self::Tmem(command) = self;
-        command.output(connection.call(&Request::Pools(command.request()))?)
+        let request = command.request();
+        command.output(match request {
+            Request::Save { .. } | Request::Restore { .. } => connection.call_patiently(&request),
+            _ => connection.call(&request),
+        }?)
     }
 }
 
 impl Tmem {
-    fn request(&self) -> Pools {
-        match *self {
+    fn request(&self) -> Request {
+        Request::Pools(match *self {
+            Self::Save(ref saved) => {
+                return Request::Save {
+                    user_id: saved.user,
+                    path: saved.file.clone(),
+                };
+            }
+            Self::Restore(ref saved) => {
+                return Request::Restore {
+                    user_id: saved.user,
+                    path: saved.file.clone(),
+                };
+            }
             Self::List { whose } | Self::Freeable { whose } => Pools::List(whose.0),
             Self::Freeze { whose } => Pools::Set(whose.0, Setting::Frozen(true)),
             Self::Thaw { whose } => Pools::Set(whose.0, Setting::Frozen(false)),
             Self::Set(ref set) => set.request(),
             Self::Flush(ref which) => Pools::Flush(which.selection()),
             Self::Destroy(ref which) => Pools::Destroy(which.selection()),
-        }
+        })
     }
 
     fn output(&self, reply: Reply) -> Result<Output, Error> {
@@ -183,6 +221,20 @@ impl Tmem {
                 rc: 0,
                 lines: vec![format!("{pages} pages are gone")],
                 json: json!({ "pages": pages }),
+            },
+            (_, Reply::Saved { pages }) => Output {
+                rc: 0,
+                lines: vec![format!("{pages} pages are saved")],
+                json: json!({ "pages": pages }),
+            },
+            (_, Reply::Restored { pages, dropped }) => Output {
+                rc: 0,
+                lines: vec![if dropped == 0 {
+                    format!("{pages} pages are restored")
+                } else {
+                    format!("{dropped} ephemeral pages are gone: the guest is not as it was saved")
+                }],
+                json: json!({ "pages": pages, "dropped": dropped }),
             },
             (_, Reply::Done) => Output {
                 rc: 0,
@@ -292,7 +344,7 @@ mod tests {
     use clap::CommandFactory;
     use cp_core::tmem::Settings;
 
-    fn request(line: &str) -> Result<Pools, clap::Error> {
+    fn request(line: &str) -> Result<Request, clap::Error> {
         let words: Vec<_> = line.split(' ').map(String::from).collect();
         Command::new(&words).map(|Command::Tmem(command)| command.request())
     }
@@ -304,7 +356,8 @@ mod tests {
 
     #[test]
     fn each_command_asks_for_what_its_name_says() {
-        let user = Some(UserId::new("LINUX01").unwrap());
+        let user_id = UserId::new("LINUX01").unwrap();
+        let user = Some(user_id);
         let weight = NonZeroU16::new(200).unwrap();
         let selection = Selection {
             whose: user,
@@ -359,8 +412,20 @@ mod tests {
                 }),
             ),
         ] {
-            assert_eq!(request(line).unwrap(), expected, "{line}");
+            assert_eq!(request(line).unwrap(), Request::Pools(expected), "{line}");
         }
+        let path = path::absolute("pools").unwrap();
+        assert_eq!(
+            request("tmem save linux01 pools").unwrap(),
+            Request::Save {
+                user_id,
+                path: path.clone(),
+            }
+        );
+        assert_eq!(
+            request("tmem restore linux01 pools").unwrap(),
+            Request::Restore { user_id, path }
+        );
         for line in [
             "tmem",
             "tmem frobnicate",
@@ -372,6 +437,8 @@ mod tests {
             "tmem set compress linux01 perhaps",
             "tmem flush linux01 --pool x",
             "tmem freeze LINUX0001",
+            "tmem save linux01",
+            "tmem restore linux01",
         ] {
             assert!(request(line).is_err(), "{line}");
         }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -13,7 +14,7 @@ use cp_core::UserId;
 use cp_core::iucv::system as iucv;
 use cp_core::respond::{HostView, Usage};
 use cp_core::system::{Authority, Caller, Effect, Host, System};
-use cp_core::tmem::{ClientId, Function};
+use cp_core::tmem::{ClientId, Function, SaveId};
 use cp_proto::{
     Event, Listener, MAX_COMMAND, Pools, ProtoError, Reply, Report, Request, Response, Role,
     Selection, Session, Socket, TAKE_LIMIT, Welcome,
@@ -33,6 +34,8 @@ const CLIENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long accepting rests after it failed: there are no descriptors or no memory left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const NO_TMEM: &str = "there is no transcendent memory: cpd was started with --tmem off";
 
 /// How long guests may take to read that the system shuts down.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
@@ -144,10 +147,15 @@ impl Daemon {
         }
     }
 
-    /// Logs all guests off.
+    /// Logs all guests off but those that have been saved, which wait for another `cpd`.
     pub fn shut_down(&self, reason: &str) {
         let mut core = self.lock();
-        let users: Vec<_> = core.guests.keys().copied().collect();
+        let users: Vec<_> = core
+            .guests
+            .keys()
+            .copied()
+            .filter(|&user| !core.is_saved(user))
+            .collect();
         let told: Vec<_> = users
             .into_iter()
             .filter_map(|user| core.log_off(user, reason))
@@ -202,6 +210,7 @@ impl Daemon {
                 user_id,
                 storage_bytes,
                 cpus,
+                saved,
             } => {
                 let fds: [OwnedFd; 3] = fds
                     .try_into()
@@ -222,7 +231,7 @@ impl Daemon {
                     .map_err(Refusal::from)
                     .and_then(|()| Ok(Guest::new(user, session, resources, Arc::clone(socket))?));
                 match guest {
-                    Ok(guest) => core.add(user, guest),
+                    Ok(guest) => core.add(user, guest, saved),
                     Err(refusal) => {
                         core.system.log_off(user);
                         return Err(refusal);
@@ -344,11 +353,89 @@ impl Daemon {
         let store = self.lock().tmem.clone();
         match (client, store) {
             (Client::Cpu { .. }, _) => failed("pools are for operators only"),
-            (_, None) => failed("there is no transcendent memory: cpd was started with --tmem off"),
+            (_, None) => failed(NO_TMEM),
             (_, Some(store)) => store
                 .control(request)
                 .unwrap_or_else(|refusal| failed(refusal.to_string())),
         }
+    }
+
+    /// The store and who a guest is there, for an operator.
+    fn pools_of(&self, client: Client, user: UserId) -> Result<(Arc<TmemStore>, ClientId), Reply> {
+        let core = self.lock();
+        match (client, &core.tmem, core.guests.get(&user)) {
+            (Client::Cpu { .. }, ..) => Err(failed("pools are for operators only")),
+            (_, None, _) => Err(failed(NO_TMEM)),
+            (_, Some(store), Some(&Guest { tmem: Some(id), .. })) => Ok((Arc::clone(store), id)),
+            (_, Some(_), _) => Err(not_logged_on(user)),
+        }
+    }
+
+    /// Stops a guest and saves its pools. It stays stopped if that succeeds.
+    fn save(&self, client: Client, user: UserId, path: &Path) -> Reply {
+        let (store, client) = match self.pools_of(client, user) {
+            Ok(found) => found,
+            Err(reply) => return reply,
+        };
+        let saved = self
+            .hold(user)
+            .and_then(|()| store.save(client, path).map_err(|error| error.to_string()))
+            .and_then(|(save, pages)| {
+                // If this cpd ends next, the guest must know what to do.
+                self.tell_now(user, Event::Saved { save })?;
+                Ok(Reply::Saved { pages })
+            });
+        saved.unwrap_or_else(|reason| {
+            // One that has been saved before stays as it is. One that is too slow goes on as soon as it stops.
+            if !store.is_saved(client) {
+                let _ = self.tell_now(user, Event::Release);
+            }
+            failed(reason)
+        })
+    }
+
+    /// Waits until a guest has stopped that can be saved.
+    fn hold(&self, user: UserId) -> Result<(), String> {
+        let not_any_more = || format!("{user} is not logged on any more");
+        let held = self.lock().guests.get_mut(&user).and_then(Guest::hold);
+        match held.ok_or_else(not_any_more)?.recv_timeout(TAKE_LIMIT) {
+            Ok(()) if self.lock().iucv.is_declared(&user) => Err(format!(
+                "{user} uses IUCV, whose paths cannot be saved: unload what uses it (cmm and smsgiucv, af_iucv) first"
+            )),
+            Ok(()) => Ok(()),
+            Err(RecvTimeoutError::Disconnected) => Err(not_any_more()),
+            Err(RecvTimeoutError::Timeout) => Err(format!(
+                "{user} has not stopped within {} s",
+                TAKE_LIMIT.as_secs()
+            )),
+        }
+    }
+
+    /// Tells a guest something, and waits until that is on its way.
+    fn tell_now(&self, user: UserId, event: Event) -> Result<(), String> {
+        let marked = self
+            .lock()
+            .guests
+            .get(&user)
+            .and_then(|guest| guest.tell(event).then(|| guest.mark()));
+        marked
+            .and_then(|marked| marked.recv_timeout(CLIENT_LIMIT).ok())
+            .ok_or_else(|| format!("{user} does not read its events"))
+    }
+
+    /// Gives a guest that has been saved its pools again, and lets it go on.
+    fn restore(&self, client: Client, user: UserId, path: &Path) -> Reply {
+        let restored = self.pools_of(client, user).and_then(|(store, client)| {
+            store
+                .restore(client, path)
+                .map_err(|error| failed(error.to_string()))
+        });
+        restored
+            .and_then(|reply| match self.tell_now(user, Event::Release) {
+                Ok(()) => Ok(reply),
+                Err(reason) => Err(failed(reason)),
+            })
+            .unwrap_or_else(|reply| reply)
     }
 
     /// Answers what is done under the lock.
@@ -374,6 +461,8 @@ impl Daemon {
                 Request::Take { user_id, selection } => self.take(client, user_id, selection),
                 Request::Tmem { function, block } => self.tmem(client, function, &block),
                 Request::Pools(request) => self.pools(client, request),
+                Request::Save { user_id, path } => self.save(client, user_id, &path),
+                Request::Restore { user_id, path } => self.restore(client, user_id, &path),
                 request => self.answer(client, request),
             };
             match socket.send(&reply) {
@@ -428,9 +517,11 @@ impl Core {
                 (Client::Operator(_), Some(guest)) => Reply::States(guest.resources.states()),
             },
             // These need time, so they are done without the lock.
-            Request::Take { .. } | Request::Tmem { .. } | Request::Pools(_) => {
-                failed("not under this lock")
-            }
+            Request::Take { .. }
+            | Request::Tmem { .. }
+            | Request::Pools(_)
+            | Request::Save { .. }
+            | Request::Restore { .. } => failed("not under this lock"),
             Request::Reset => match client {
                 Client::Cpu { user, .. } => {
                     self.reset(user);
@@ -503,9 +594,9 @@ impl Core {
         }
     }
 
-    fn add(&mut self, user: UserId, mut guest: Guest) {
+    fn add(&mut self, user: UserId, mut guest: Guest, saved: Option<SaveId>) {
         self.iucv.log_on(user);
-        guest.tmem = self.tmem.as_ref().map(|store| store.log_on(user));
+        guest.tmem = self.tmem.as_ref().map(|store| store.log_on(user, saved));
         self.guests.insert(user, guest);
     }
 
@@ -527,6 +618,11 @@ impl Core {
 
     fn tmem_of(&self, user: UserId) -> Option<(&TmemStore, ClientId)> {
         Some((self.tmem.as_ref()?, self.guests.get(&user)?.tmem?))
+    }
+
+    fn is_saved(&self, user: UserId) -> bool {
+        self.tmem_of(user)
+            .is_some_and(|(store, client)| store.is_saved(client))
     }
 
     /// The thread ends when the guest has been told.

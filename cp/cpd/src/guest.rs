@@ -132,6 +132,8 @@ pub struct Guest {
     /// Those who wait for pages of it, by the number of their request.
     takers: BTreeMap<u64, Sender<Taken>>,
     takes: u64,
+    /// Those who wait for it to stop.
+    holders: Vec<Sender<()>>,
 }
 
 impl Guest {
@@ -156,6 +158,7 @@ impl Guest {
             sender,
             takers: BTreeMap::new(),
             takes: 0,
+            holders: Vec::new(),
         })
     }
 
@@ -177,12 +180,26 @@ impl Guest {
         self.tell(Event::Take { id, selection }).then_some(taken)
     }
 
-    /// The guest has told something.
+    /// Stops the guest, without waiting for it. `None` if it does not listen any more.
+    pub fn hold(&mut self) -> Option<Receiver<()>> {
+        let (holder, held) = channel();
+        self.holders.push(holder);
+        self.tell(Event::Hold).then_some(held)
+    }
+
+    /// The guest has told something. Who asked may not wait for it any more.
     pub fn reported(&mut self, report: &Report) {
-        let &Report::Taken { id, taken } = report;
-        if let Some(taker) = self.takers.remove(&id) {
-            // Who asked may not wait for it any more.
-            let _ = taker.send(taken);
+        match *report {
+            Report::Taken { id, taken } => {
+                if let Some(taker) = self.takers.remove(&id) {
+                    let _ = taker.send(taken);
+                }
+            }
+            Report::Held => {
+                for holder in self.holders.drain(..) {
+                    let _ = holder.send(());
+                }
+            }
         }
     }
 

@@ -4,6 +4,9 @@
 //!
 //! It has a lock of its own, so that nobody but its users waits while pages are copied and compressed.
 
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -11,10 +14,14 @@ use std::thread;
 use cp_core::UserId;
 use cp_core::diag::ProgramInterruption;
 use cp_core::tmem::{
-    Block, ClientId, Epoch, Frames, Function, OutsideStorage, Pool, Refusal, Storage, Store,
+    Block, ClientId, Damage, Epoch, Frames, Function, OutsideStorage, Pool, Refusal, SaveId, Saved,
+    Saver, Storage, Store,
 };
 use cp_proto::{Pools, Reply, Tmem};
 use rustix::rand::{GetRandomFlags, getrandom};
+use tempfile::NamedTempFile;
+use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::ram::{self, GuestRam};
 
@@ -28,14 +35,27 @@ pub struct TmemStore {
     epochs: AtomicU64,
 }
 
+/// Why pools are not saved or restored.
+#[derive(Debug, Error)]
+pub enum FileError {
+    #[error("cannot write {0}: {1}")]
+    Write(String, io::Error),
+    #[error("cannot open {0}: {1}")]
+    Open(String, io::Error),
+    #[error("{0} is not taken: {1}")]
+    Damage(String, Damage),
+    #[error("{0} is not taken: {1}")]
+    Refused(String, Refusal),
+    #[error("the guest is not logged on any more")]
+    Gone,
+}
+
 impl TmemStore {
     /// A store whose pages may take that many frames. Its epochs begin at random: none is one of an earlier `cpd`.
     pub fn new(frames: u64) -> rustix::io::Result<Self> {
-        let mut seed = [0; 8];
-        getrandom(&mut seed, GetRandomFlags::empty())?;
         Ok(Self {
             store: Mutex::new(Store::new(frames)),
-            epochs: AtomicU64::new(u64::from_ne_bytes(seed)),
+            epochs: AtomicU64::new(random()?),
         })
     }
 
@@ -48,9 +68,66 @@ impl TmemStore {
         Epoch(self.epochs.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A guest is logged on.
-    pub fn log_on(&self, user: UserId) -> ClientId {
-        self.lock().log_on(user, self.next_epoch())
+    /// A guest is logged on. One that has been saved lives on.
+    pub fn log_on(&self, user: UserId, saved: Option<SaveId>) -> ClientId {
+        let epoch = saved.map_or_else(|| self.next_epoch(), |save| save.epoch);
+        let mut store = self.lock();
+        let client = store.log_on(user, epoch);
+        if let Some(save) = saved {
+            store.set_saved(client, save);
+        }
+        client
+    }
+
+    /// Whether a guest is as it was saved.
+    pub fn is_saved(&self, client: ClientId) -> bool {
+        self.lock().is_saved(client)
+    }
+
+    /// Writes the pools of a guest that does not run to a file, which is replaced when all is on disk. Gives what is
+    /// saved, and how many pages are in it.
+    pub fn save(&self, client: ClientId, path: &Path) -> Result<(SaveId, u64), FileError> {
+        let failed = |error| FileError::Write(path.display().to_string(), error);
+        let number = random().map_err(|errno| failed(errno.into()))?;
+        let mut saver = self.lock().save(client, number).ok_or(FileError::Gone)?;
+        let folder = path.parent().unwrap_or(path);
+        let mut file = NamedTempFile::new_in(folder).map_err(failed)?;
+        let mut turn = Zeroizing::new(Vec::with_capacity(Saver::TURN_BYTES));
+        let mut more = true;
+        while more {
+            turn.clear();
+            more = saver
+                .write(&self.lock(), &mut turn)
+                .ok_or(FileError::Gone)?;
+            file.write_all(&turn).map_err(failed)?;
+        }
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(path).map_err(|error| failed(error.error))?;
+        // The name as well.
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(failed)?;
+        self.lock().set_saved(client, saver.id());
+        Ok((saver.id(), saver.pages()))
+    }
+
+    /// Gives a guest the pools of a file.
+    pub fn restore(&self, client: ClientId, path: &Path) -> Result<Reply, FileError> {
+        let name = || path.display().to_string();
+        let file = File::open(path).map_err(|error| FileError::Open(name(), error))?;
+        let saved = Saved::read(file).map_err(|damage| FileError::Damage(name(), damage))?;
+        let restored = self.lock().restore(client, saved);
+        let restored = restored.map_err(|refusal| FileError::Refused(name(), refusal))?;
+        scrub(restored.gone);
+        self.trim();
+        Ok(Reply::Restored {
+            pages: restored.pages,
+            dropped: restored.dropped,
+        })
+    }
+
+    fn trim(&self) {
+        while self.lock().trim(TRIM_PAGES) {}
     }
 
     /// A guest is logged off.
@@ -94,7 +171,7 @@ impl TmemStore {
             Pools::List(whose) => Reply::Pools(self.lock().list(whose)?),
             Pools::Set(whose, setting) => {
                 self.lock().set(whose, setting)?;
-                while self.lock().trim(TRIM_PAGES) {}
+                self.trim();
                 Reply::Done
             }
             Pools::Flush(selection) => {
@@ -107,6 +184,12 @@ impl TmemStore {
             }
         })
     }
+}
+
+fn random() -> rustix::io::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom(&mut bytes, GetRandomFlags::empty())?;
+    Ok(u64::from_ne_bytes(bytes))
 }
 
 /// What the guest finds if there is no transcendent memory: nothing, as for each unknown code.

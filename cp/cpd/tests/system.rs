@@ -113,6 +113,7 @@ impl Guest {
             STORAGE,
             2,
             [ram.as_fd(), counters.as_fd(), states.as_fd()],
+            None,
         )?;
         Ok(Self {
             ram,
@@ -192,6 +193,7 @@ fn memory_is_checked_at_logon() {
         bytes,
         cpus,
         [ram.as_fd(), counters.as_fd(), states.as_fd()],
+        None,
     ) {
         Err(ProtoError::Refused(reason)) => reason,
         other => panic!("{other:?}"),
@@ -223,6 +225,7 @@ fn memory_is_checked_at_logon() {
             user_id: "LINUX01".into(),
             storage_bytes: STORAGE,
             cpus: 1,
+            saved: None,
         }))
         .unwrap();
     let Welcome::Refused { reason } = socket.receive().unwrap() else {

@@ -31,7 +31,9 @@ impl Store {
         block: &mut Block,
         storage: &dyn Storage,
     ) -> Option<Answer> {
-        let epoch = self.clients.get(&id)?.epoch;
+        let client = self.clients.get_mut(&id)?;
+        let epoch = client.epoch;
+        client.saved = None;
         let mut answer = Answer {
             rc: 0,
             stored: Vec::new(),

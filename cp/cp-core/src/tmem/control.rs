@@ -73,6 +73,18 @@ pub enum Refusal {
         /// What it holds.
         pages: u64,
     },
+    /// A file is of another guest.
+    #[error("the pools are those of {0}")]
+    OfAnother(UserId),
+    /// The guest of a file is not there any more.
+    #[error("{0} was reset, or logged on again, after its persistent pages were saved")]
+    AnotherLife(UserId),
+    /// The guest of a file has gone on.
+    #[error("{0} went on, or was saved once more, after its persistent pages were saved")]
+    WentOn(UserId),
+    /// Persistent pages do not fit.
+    #[error("there is no room for the persistent pages of {0}: start cpd with a larger --tmem")]
+    NoRoom(UserId),
 }
 
 /// The store, for operators.
@@ -180,7 +192,8 @@ impl Store {
         logged_on(whose, found)
     }
 
-    /// Evicts at most that many pages of guests that exceed their caps; says whether there may be more to evict.
+    /// Evicts at most that many pages, of guests that exceed their caps and what exceeds the store; says whether there may
+    /// be more to evict.
     pub fn trim(&mut self, pages: u64) -> bool {
         let mut left = pages;
         for client in self.clients.values_mut() {
@@ -192,6 +205,19 @@ impl Store {
                 if !client.evict() {
                     break;
                 }
+            }
+        }
+        while self.bytes() > self.limit {
+            if left == 0 {
+                return true;
+            }
+            left -= 1;
+            if !self
+                .richest(None)
+                .and_then(|id| self.clients.get_mut(&id))
+                .is_some_and(Client::evict)
+            {
+                break;
             }
         }
         false

@@ -16,6 +16,7 @@ mod block;
 mod control;
 mod page;
 mod pool;
+mod save;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use thiserror::Error;
 pub use block::{BLOCK_LENGTH, Block, Frames, Function, MAX_ENTRIES, MAX_PAGES, VERSION};
 pub use control::{GuestView, Listing, PoolView, Refusal, Selection, Setting};
 pub use pool::{Counts, Kind, Pool};
+pub use save::{Damage, Restored, SaveId, Saved, Saver};
 pub use store::{Answer, ClientId, MAX_POOLS, Settings, Store};
 
 /// The size of a page, in bytes.
@@ -71,7 +73,7 @@ pub struct ObjectId(pub [u64; 3]);
 pub struct Index(pub u64);
 
 /// Names one life of a guest, from its logon or reset to its next: what an earlier life knew of pools is worth nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
 /// Why an operation is not carried out, or a block not looked at.

@@ -63,6 +63,10 @@ pub enum Page {
 }
 
 impl Page {
+    const ZERO: u16 = 0;
+    const PLAIN: u16 = 1;
+    const LZ4: u16 = 2;
+
     /// Takes a page of content.
     pub fn new(content: &[u8], compress: bool) -> Self {
         if content.iter().all(|&byte| byte == 0) {
@@ -75,6 +79,29 @@ impl Page {
             }
         }
         Self::Plain(content.into())
+    }
+
+    /// How it is kept, and what is kept.
+    pub fn parts(&self) -> (u16, &[u8]) {
+        match self {
+            Self::Zero => (Self::ZERO, &[]),
+            Self::Plain(bytes) => (Self::PLAIN, bytes),
+            Self::Lz4(bytes) => (Self::LZ4, bytes),
+        }
+    }
+
+    /// The page that is kept so; `None` if that is no page.
+    pub fn from_parts(kind: u16, bytes: Secret) -> Option<Self> {
+        match (kind, bytes.len()) {
+            (Self::ZERO, 0) => Some(Self::Zero),
+            (Self::PLAIN, PAGE_SIZE) => Some(Self::Plain(bytes)),
+            (Self::LZ4, ..=WORTH) => {
+                let page = Self::Lz4(bytes);
+                page.copy_to(&mut Secret::zeroed(PAGE_SIZE))?;
+                Some(page)
+            }
+            _ => None,
+        }
     }
 
     /// How much memory it takes, in bytes.

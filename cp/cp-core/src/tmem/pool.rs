@@ -3,7 +3,7 @@
 //! A pool: pages under their handles.
 
 use std::collections::BTreeMap;
-use std::ops::{AddAssign, RangeInclusive};
+use std::ops::{AddAssign, Bound, RangeInclusive};
 
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +63,8 @@ impl Budget {
     }
 }
 
-type Handle = (ObjectId, Index);
+/// Names a page in its pool.
+pub type Handle = (ObjectId, Index);
 
 /// A pool. Dropping one that holds much takes time, since all of its content is zeroed.
 #[derive(Debug)]
@@ -131,6 +132,17 @@ impl Pool {
 
     pub(super) fn get(&self, handle: Handle) -> Option<&Page> {
         self.pages.get(&handle).map(|kept| &kept.page)
+    }
+
+    /// All pages, or those behind a handle, in the order of their handles.
+    pub(super) fn pages_after(
+        &self,
+        handle: Option<Handle>,
+    ) -> impl Iterator<Item = (Handle, &Page)> {
+        let start = handle.map_or(Bound::Unbounded, Bound::Excluded);
+        self.pages
+            .range((start, Bound::Unbounded))
+            .map(|(&handle, kept)| (handle, &kept.page))
     }
 
     /// The page was of use: it is to go later.

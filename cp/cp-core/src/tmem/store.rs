@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::block::{Frames, Wanted};
 use super::pool::{Counts, Kind, Pool};
+use super::save::SaveId;
 use super::{Epoch, Failure, PAGE_SIZE, PoolId};
 use crate::UserId;
 
@@ -60,7 +61,7 @@ pub struct Answer {
 
 #[derive(Debug, Default)]
 pub(super) struct Slot {
-    generation: u16,
+    pub(super) generation: u16,
     pub(super) pool: Option<Pool>,
 }
 
@@ -69,7 +70,9 @@ pub(super) struct Client {
     pub(super) user: UserId,
     pub(super) epoch: Epoch,
     pub(super) settings: Settings,
-    slots: [Slot; MAX_POOLS],
+    /// The save that has its pools as they are.
+    pub(super) saved: Option<SaveId>,
+    pub(super) slots: [Slot; MAX_POOLS],
     /// Of pools that it has no more.
     past: Counts,
 }
@@ -191,6 +194,7 @@ impl Store {
             user,
             epoch,
             settings: self.defaults,
+            saved: None,
             slots: Default::default(),
             past: Counts::default(),
         };
@@ -217,6 +221,7 @@ impl Store {
             return Vec::new();
         };
         client.epoch = epoch;
+        client.saved = None;
         let pools: Vec<_> = client.pools().map(|(id, _)| id).collect();
         pools
             .into_iter()
@@ -247,9 +252,8 @@ impl Store {
         if kind == Kind::Persistent && client.bytes_of(kind) + need > self.share(client) {
             return false;
         }
-        let persistent = |client: &Client| client.bytes_of(Kind::Persistent);
-        let all_persistent: u64 = self.clients.values().map(persistent).sum();
-        if persistent(client) + need > client.cap() || all_persistent + need > self.limit {
+        let persistent = client.bytes_of(Kind::Persistent) + need;
+        if persistent > client.cap() || self.persistent_of_others(id) + persistent > self.limit {
             return false;
         }
         let newcomer = match kind {
@@ -260,7 +264,7 @@ impl Store {
             let victim = if self.clients[&id].bytes() + need > self.clients[&id].cap() {
                 Some(id)
             } else if self.bytes() + need > self.limit {
-                self.richest(id, newcomer)
+                self.richest(Some((id, newcomer)))
             } else {
                 return true;
             };
@@ -273,6 +277,15 @@ impl Store {
         }
     }
 
+    /// The memory that persistent pages of all other guests take, in bytes.
+    pub(super) fn persistent_of_others(&self, id: ClientId) -> u64 {
+        self.clients
+            .iter()
+            .filter(|&(&other, _)| other != id)
+            .map(|(_, client)| client.bytes_of(Kind::Persistent))
+            .sum()
+    }
+
     /// The part of the store that a guest's weight gives it, in bytes.
     fn share(&self, client: &Client) -> u64 {
         let weight = |client: &Client| u128::from(client.settings.weight.get());
@@ -280,11 +293,12 @@ impl Store {
         (u128::from(self.limit) * weight(client) / all) as u64
     }
 
-    /// The guest whose ephemeral pages are most for its weight, if `id` had `newcomer` bytes more; `id` itself if it is
-    /// as rich as another one.
-    fn richest(&self, id: ClientId, newcomer: u64) -> Option<ClientId> {
-        let wealth = |which: ClientId, client: &Client| {
-            let more = if which == id { newcomer } else { 0 };
+    /// The guest whose ephemeral pages are most for its weight, if `newcomer` had that many bytes more; that one itself
+    /// if it is as rich as another one.
+    pub(super) fn richest(&self, newcomer: Option<(ClientId, u64)>) -> Option<ClientId> {
+        let is_new = |id: ClientId| newcomer.is_some_and(|(new, _)| new == id);
+        let wealth = |id: ClientId, client: &Client| {
+            let more = newcomer.map_or(0, |(_, bytes)| if is_new(id) { bytes } else { 0 });
             u128::from(client.bytes_of(Kind::Ephemeral) + more)
         };
         let compare = |a: &(&ClientId, &Client), b: &(&ClientId, &Client)| -> Ordering {
@@ -292,7 +306,7 @@ impl Store {
             let (of_a, of_b) = (wealth(*a.0, a.1), wealth(*b.0, b.1));
             (of_a * weight(b.1))
                 .cmp(&(of_b * weight(a.1)))
-                .then((*a.0 == id).cmp(&(*b.0 == id)))
+                .then(is_new(*a.0).cmp(&is_new(*b.0)))
         };
         self.clients
             .iter()

@@ -877,6 +877,149 @@ fn operators_lose_persistent_pages_only_by_force() {
     assert_eq!(store.set(nobody, Setting::Frozen(true)).err(), refused);
 }
 
+/// The file that the pools of a guest make.
+fn save(store: &mut Store, guest: &Guest, number: u64) -> Vec<u8> {
+    let mut saver = store.save(guest.id, number).unwrap();
+    let mut file = Vec::new();
+    while saver.write(store, &mut file).unwrap() {}
+    store.set_saved(guest.id, saver.id());
+    file
+}
+
+fn restore(store: &mut Store, guest: &Guest, file: &[u8]) -> Result<(u64, u64), Refusal> {
+    let restored = store.restore(guest.id, Saved::read(file).unwrap())?;
+    while store.trim(3) {}
+    Ok((restored.pages, restored.dropped))
+}
+
+/// Another store, on which a guest comes back that was saved.
+fn next_store(frames: u64, number: u64) -> (Store, Guest) {
+    let mut store = Store::new(frames);
+    let guest = Guest::new(&mut store, "LINUX01");
+    let epoch = Epoch(guest.epoch);
+    store.set_saved(guest.id, SaveId { epoch, number });
+    (store, guest)
+}
+
+#[test]
+fn what_was_saved_is_there_again_in_another_store() {
+    let (mut store, guest, ephemeral, persistent) = one_guest(1000);
+    let gone = guest.create(&mut store, PERSISTENT);
+    assert_eq!(guest.destroy(&mut store, gone), OK);
+    for page in 0..600 {
+        guest.fill(0, page);
+        assert_eq!(guest.put(&mut store, persistent, page, 0, 1), OK);
+    }
+    assert_eq!(guest.put(&mut store, ephemeral, u64::MAX, 0, 1), OK);
+    let file = save(&mut store, &guest, 7);
+    let (mut store, guest) = next_store(1000, 7);
+    assert!(store.is_saved(guest.id));
+    assert_eq!(restore(&mut store, &guest, &file), Ok((601, 0)));
+    assert!(!store.is_saved(guest.id));
+    for page in 0..600 {
+        assert_eq!(guest.get(&mut store, persistent, page, 1, 1), OK);
+        assert!(guest.holds(1, page), "{page}");
+    }
+    assert_eq!(guest.get(&mut store, ephemeral, u64::MAX, 1, 1), OK);
+    assert_eq!(guest.get(&mut store, gone, 0, 1, 1), BAD_POOL);
+    assert_ne!(guest.create(&mut store, PERSISTENT), gone);
+}
+
+#[test]
+fn persistent_pages_are_restored_for_nobody_but_the_guest_as_it_was_saved() {
+    let (mut store, guest, ephemeral, persistent) = one_guest(100);
+    for pool in [ephemeral, persistent] {
+        assert_eq!(guest.put(&mut store, pool, 0, 1, 1), OK);
+    }
+    let user = id("LINUX01");
+    let file = save(&mut store, &guest, 7);
+    // It may be restored where it still is, but only once.
+    assert_eq!(restore(&mut store, &guest, &file), Ok((2, 0)));
+    let went_on = Err(Refusal::WentOn(user));
+    assert_eq!(restore(&mut store, &guest, &file), went_on);
+    let newer = save(&mut store, &guest, 8);
+    assert_eq!(restore(&mut store, &guest, &file), went_on);
+    assert_eq!(guest.get(&mut store, persistent, 5, 1, 1), MISS);
+    assert_eq!(restore(&mut store, &guest, &newer), went_on);
+    let newest = save(&mut store, &guest, 9);
+    let other = Guest::new(&mut store, "LINUX02");
+    let of_another = Err(Refusal::OfAnother(user));
+    assert_eq!(restore(&mut store, &other, &newest), of_another);
+    assert_eq!(guest.stats(&mut store, persistent)[0], 1);
+    let newest = save(&mut store, &guest, 10);
+    drop(store.reset(guest.id, Epoch(5)));
+    let another_life = Err(Refusal::AnotherLife(user));
+    assert_eq!(restore(&mut store, &guest, &newest), another_life);
+    assert_eq!(used(&store), 0);
+}
+
+#[test]
+fn ephemeral_pages_alone_are_dropped_if_the_guest_is_not_as_it_was_saved() {
+    let (mut store, guest, pool, _) = one_guest(100);
+    assert_eq!(guest.put(&mut store, pool, 0, 1, 2), OK);
+    let file = save(&mut store, &guest, 7);
+    assert_eq!(guest.flush(&mut store, pool, 0, 1), OK);
+    assert_eq!(restore(&mut store, &guest, &file), Ok((0, 2)));
+    assert_eq!(guest.stats(&mut store, pool)[0], 1, "what it has stays");
+}
+
+#[test]
+fn what_is_restored_fits() {
+    let (mut store, guest, ephemeral, persistent) = one_guest(100);
+    fill_up(&mut store, &guest, ephemeral, 20);
+    fill_up(&mut store, &guest, persistent, 20);
+    let file = save(&mut store, &guest, 7);
+    let (mut store, guest) = next_store(20, 7);
+    let no_room = Err(Refusal::NoRoom(id("LINUX01")));
+    assert_eq!(restore(&mut store, &guest, &file), no_room);
+    assert_eq!(used(&store), 0);
+    let (mut store, guest) = next_store(30, 7);
+    assert_eq!(restore(&mut store, &guest, &file), Ok((40, 0)));
+    assert!(used(&store) <= 30);
+    assert_eq!(guest.stats(&mut store, persistent)[0], 20);
+    assert_eq!(guest.stats(&mut store, ephemeral)[0], 8);
+}
+
+/// A small file with a page of each kind.
+fn small_file() -> Vec<u8> {
+    let (mut store, guest, ephemeral, persistent) = one_guest(100);
+    for (page, seed) in (0..).zip([0, 2, 3]) {
+        guest.fill(page, seed);
+    }
+    assert_eq!(guest.put(&mut store, ephemeral, 0, 0, 2), OK);
+    assert_eq!(guest.put(&mut store, persistent, 0, 0, 3), OK);
+    save(&mut store, &guest, 7)
+}
+
+#[test]
+fn a_file_that_is_cut_or_goes_on_is_refused() {
+    let mut file = small_file();
+    for length in 0..file.len() {
+        let read = Saved::read(&file[..length]);
+        assert!(matches!(read, Err(Damage::Short)), "{length}: {read:?}");
+    }
+    file.push(0);
+    assert!(matches!(Saved::read(&file[..]), Err(Damage::Long)));
+}
+
+#[test]
+fn a_file_with_another_byte_is_refused() {
+    let mut file = small_file();
+    for place in 0..file.len() {
+        for change in [1, 0x80] {
+            file[place] ^= change;
+            let read = Saved::read(&file[..]);
+            match place {
+                0..8 => assert!(matches!(read, Err(Damage::Foreign)), "{place}: {read:?}"),
+                8..12 => assert!(matches!(read, Err(Damage::Version(_))), "{place}: {read:?}"),
+                _ => assert!(read.is_err(), "{place}: {read:?}"),
+            }
+            file[place] ^= change;
+        }
+    }
+    Saved::read(&file[..]).unwrap();
+}
+
 /// What guests and operators may do, in a random test.
 #[derive(Clone, Debug)]
 enum Step {
@@ -889,6 +1032,7 @@ enum Step {
     Set(usize, Setting),
     Flush(usize),
     Reset(usize),
+    SaveAndRestore(usize),
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -917,6 +1061,7 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (0..2_usize, setting).prop_map(|(guest, setting)| Step::Set(guest, setting)),
         1 => (0..2_usize).prop_map(Step::Flush),
         1 => (0..2_usize).prop_map(Step::Reset),
+        2 => (0..2_usize).prop_map(Step::SaveAndRestore),
     ]
 }
 
@@ -1017,6 +1162,10 @@ proptest! {
                     pools[which] = create(&mut store, &guests[which]);
                     models[which].clear();
                 }
+                Step::SaveAndRestore(which) => {
+                    let file = save(&mut store, &guests[which], 7);
+                    prop_assert!(restore(&mut store, &guests[which], &file).is_ok());
+                }
             }
             prop_assert!(used(&store) <= frames);
             for (which, model) in models.iter().enumerate() {
@@ -1024,6 +1173,14 @@ proptest! {
                 prop_assert_eq!(kept, model.keys().filter(|key| key.0).count() as u64);
             }
         }
+    }
+
+    #[test]
+    fn any_file_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..600), begin in 0..600_usize) {
+        let mut file = small_file();
+        file.truncate(begin);
+        file.extend(bytes);
+        prop_assert!(Saved::read(&file[..]).is_err());
     }
 
     #[test]

@@ -177,6 +177,8 @@ impl<H: Host, S: System> Guest<H, S> {
         let host = &self.shared.host;
         let mut block = vec![0; BLOCK_LENGTH];
         host.read(cpu, call.address, &mut block)?;
+        // Whoever let it run: its pools are not any more what was saved.
+        self.shared.set_saved(None);
         let outcome = match system.tmem(cpu.address(), call.function, block) {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(code)) => return Err(Exception::Program(code)),
@@ -313,9 +315,15 @@ fn usage(record: &Accounting) -> accounting::Usage {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
+    use cp_core::tmem::{Epoch, SaveId};
+    use cp_proto::{Event, Report};
+
     use super::super::testing::{Machine, STORAGE};
     use super::*;
     use crate::host::NotDiscarded;
+    use crate::link::Receiver;
 
     const SPECIFICATION: Outcome = Err(Exception::Program(6));
     const ADDRESSING: Outcome = Err(Exception::Program(5));
@@ -456,6 +464,41 @@ mod tests {
             );
         }
         assert_eq!(machine.host.stopped.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_guest_that_was_saved_outlives_cpd_until_it_uses_its_pools_or_is_reset() {
+        let save = SaveId {
+            epoch: Epoch(1),
+            number: 2,
+        };
+        let stopped = |machine: &Machine| machine.host.stopped.lock().unwrap().len();
+        let mut machine = Machine::zvm();
+        machine.shared.event(Event::Hold);
+        assert!(machine.host.holding.load(Ordering::Relaxed));
+        machine.guest.held();
+        assert_eq!(machine.reports(), [Report::Held]);
+        machine.shared.event(Event::Saved { save });
+        machine.lose_cpd();
+        assert_eq!(machine.shared.lost(&ProtoError::Closed), Some(save));
+        machine.guest.held();
+        assert_eq!(stopped(&machine), 0);
+        // Somebody let it run.
+        assert!(machine.diagnose(0x1f4, &[(2, 0x7000), (4, 3)]).is_err());
+        assert_eq!(machine.shared.lost(&ProtoError::Closed), None);
+        assert_eq!(stopped(&machine), 1);
+
+        let machine = Machine::zvm();
+        let ends: [fn(&Machine); 2] = [
+            |machine| machine.shared.event(Event::Release),
+            |machine| machine.guest.reset(),
+        ];
+        for end in ends {
+            machine.shared.event(Event::Hold);
+            machine.shared.event(Event::Saved { save });
+            end(&machine);
+            assert_eq!(machine.shared.lost(&ProtoError::Closed), None);
+        }
     }
 
     #[test]

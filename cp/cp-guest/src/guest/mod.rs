@@ -6,15 +6,16 @@ pub mod diag;
 mod iucv;
 mod pages;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cp_core::UserId;
 use cp_core::diag::ProgramInterruption;
 use cp_core::iucv::InterruptId;
 use cp_core::iucv::interrupt::Interrupts;
+use cp_core::tmem::SaveId;
 use cp_proto::counters::Counter;
-use cp_proto::{Event, ProtoError};
+use cp_proto::{Event, ProtoError, Report};
 
 use crate::counters::Counters;
 use crate::host::{Cpu, Host, OutsideStorage};
@@ -29,6 +30,8 @@ pub struct Shared<H> {
     counters: Counters,
     pages: Pages,
     interrupts: Interrupts,
+    /// The save that has its pools as they are: with it, the guest outlives `cpd`.
+    saved: Mutex<Option<SaveId>>,
     stopped: AtomicBool,
 }
 
@@ -41,6 +44,7 @@ impl<H: Host> Shared<H> {
             counters,
             pages,
             interrupts: Interrupts::new(cpus as usize),
+            saved: Mutex::default(),
             stopped: AtomicBool::new(false),
         }
     }
@@ -55,6 +59,10 @@ impl<H: Host> Shared<H> {
     #[must_use]
     pub fn pages(&self) -> &Pages {
         &self.pages
+    }
+
+    fn set_saved(&self, save: Option<SaveId>) {
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = save;
     }
 
     /// Ends the guest, once; the first reason is the one that counts.
@@ -102,13 +110,23 @@ impl<H: Host> Receiver for Shared<H> {
                 self.pages.want(id, &selection);
                 self.host.exclusive();
             }
+            Event::Hold => self.host.hold(),
+            Event::Saved { save } => self.set_saved(Some(save)),
+            Event::Release => {
+                self.set_saved(None);
+                self.host.release();
+            }
             Event::Console { text } => self.host.console(&text),
             Event::Logoff { reason } => self.stop(&format!("logged off: {reason}")),
         }
     }
 
-    fn lost(&self, error: &ProtoError) {
-        self.lost_cpd(error);
+    fn lost(&self, error: &ProtoError) -> Option<SaveId> {
+        let saved = *self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if saved.is_none() {
+            self.lost_cpd(error);
+        }
+        saved
     }
 }
 
@@ -203,9 +221,19 @@ impl<H: Host, S: System> Guest<H, S> {
         self.shared.interrupts.pending() != 0
     }
 
+    /// What [`Host::hold`] asked for: no CPU is running.
+    pub fn held(&self) {
+        if let Some(system) = &self.system
+            && let Err(error) = system.report(&Report::Held)
+        {
+            self.shared.lost(&error);
+        }
+    }
+
     /// The virtual machine was reset: nothing of before reaches what runs next.
     pub fn reset(&self) {
         self.shared.counters.add(Counter::Resets, 1);
+        self.shared.set_saved(None);
         if let Some(system) = &self.system
             && let Err(error) = system.reset()
         {

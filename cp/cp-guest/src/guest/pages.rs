@@ -9,7 +9,7 @@ use cp_proto::counters::Counter;
 
 use super::{Exception, Guest, Shared};
 use crate::host::Host;
-use crate::link::System;
+use crate::link::{Receiver, System};
 
 impl<H: Host, S: System> Guest<H, S> {
     /// ESSA with that operation request code on the page at an absolute address: what it returns. The hottest of all
@@ -75,7 +75,7 @@ impl<H: Host, S: System> Guest<H, S> {
             if let Some(system) = &self.system
                 && let Err(error) = system.report(&Report::Taken { id, taken })
             {
-                self.lost(&error);
+                self.shared.lost(&error);
             }
         }
     }
@@ -85,7 +85,6 @@ impl<H: Host, S: System> Guest<H, S> {
 mod tests {
     use super::super::testing::{Machine, STORAGE};
     use super::*;
-    use crate::link::Receiver;
     use crate::page_states::Options;
     use cp_core::page_state::{Operation, PAGE_SIZE};
     use cp_proto::{Event, Selection, Taken};
@@ -120,9 +119,9 @@ mod tests {
         fn taken(&self) -> Vec<Taken> {
             self.reports()
                 .iter()
-                .map(|&Report::Taken { id, taken }| {
-                    assert_eq!(id, 7);
-                    taken
+                .map(|report| match *report {
+                    Report::Taken { id: 7, taken } => taken,
+                    ref other => panic!("{other:?}"),
                 })
                 .collect()
         }

@@ -39,6 +39,7 @@ pub struct TestHostState {
     /// Where and how much.
     pub written: Mutex<Vec<(u64, usize)>>,
     pub exclusive: AtomicBool,
+    pub holding: AtomicBool,
     pub pinned: Mutex<Vec<u64>>,
     /// Called by [`Host::flush`], as if another CPU executed something.
     pub on_flush: Mutex<Option<Box<dyn FnMut() + Send>>>,
@@ -112,6 +113,14 @@ impl Host for TestHost {
         if let Some(on_flush) = &mut *self.on_flush.lock().unwrap() {
             on_flush();
         }
+    }
+
+    fn hold(&self) {
+        self.holding.store(true, Ordering::Relaxed);
+    }
+
+    fn release(&self) {
+        self.holding.store(false, Ordering::Relaxed);
     }
 
     fn inject(&self) {

@@ -149,6 +149,12 @@ impl System {
         }
     }
 
+    /// Whether a user has an interrupt buffer, so that it can have paths.
+    #[must_use]
+    pub fn is_declared(&self, user: &UserId) -> bool {
+        self.users.get(user).is_some_and(|user| user.declared)
+    }
+
     /// Whether a user is logged on.
     #[must_use]
     pub fn is_logged_on(&self, user: &UserId) -> bool {
