@@ -34,7 +34,7 @@ bench: qemu cp userland release vanilla disk ## measure; text, and build/bench/*
 	@bench/page_hint
 	@bench/tmem
 
-check-hooks: qemu cp userland release ## take each hook of the volatile page cache out, and see who notices (long)
+check-hooks: qemu cp userland release ## leave each hook in mm out, and see who notices (long)
 	@scripts/check-hooks $(HOOK)
 
 check-kasan: qemu cp userland ## the tortures on a kernel with KASAN (long)

@@ -50,6 +50,7 @@
 #define PAGE 4096UL
 #define PAGES 64UL
 #define SIZE (PAGES * PAGE)
+#define SMALL 16	/* files of one page */
 
 static unsigned char model[2 * SIZE] __attribute__((aligned(PAGE)));
 static unsigned char seen[2 * SIZE] __attribute__((aligned(PAGE)));
@@ -305,25 +306,28 @@ static int open_small(size_t i, int flags)
 /* The shrinker evicts inodes without page cache. Those of small files go at once. */
 static void shrink(void)
 {
-	int file = fd, files[PAGES], left;
+	int file = fd, files[SMALL], left = 0;
 	size_t size = model_size;
 	long before;
 
-	model_size = PAGE;
-	for (size_t i = 0; i < PAGES; i++) {
-		files[i] = fd = open_small(i, O_CREAT | O_TRUNC);
-		all(syscall(__NR_pwrite64, fd, model + i * PAGE, PAGE, 0), PAGE, "write");
-		page_out();
-		mark();
+	for (size_t i = 0; i < SMALL; i++) {
+		files[i] = open_small(i, O_CREAT | O_TRUNC);
+		all(syscall(__NR_pwrite64, files[i], model + i * PAGE, PAGE, 0), PAGE, "write");
 	}
-	for (size_t i = 0; i < PAGES; i++)
-		close(files[i]);
+	syscall(__NR_sync);
+	model_size = PAGE;
+	for (size_t i = 0; i < SMALL; i++) {
+		fd = files[i];
+		reclaim(true);
+		mark();
+		close(fd);
+	}
 	syscall(__NR_sync);
 	/* What was just used gets a second chance. */
 	for (int i = 0; i < 4; i++)
 		write_text("/proc/sys/vm/drop_caches", "2");
 	before = counted("hits");
-	for (size_t i = left = 0; i < PAGES; i++) {
+	for (size_t i = 0; i < SMALL; i++) {
 		fd = open_small(i, 0);
 		left += !is_new();
 		all(syscall(__NR_pread64, fd, seen, PAGE, 0), PAGE, "read");
@@ -334,9 +338,9 @@ static void shrink(void)
 	}
 	fd = file;
 	model_size = size;
-	if (left > (int)PAGES / 2)
+	if (left > SMALL / 2)
 		fail("inodes are not evicted");
-	if (counted("hits") - before != (long)PAGES)
+	if (counted("hits") - before != SMALL)
 		fail("not all small files come from tmem");
 }
 
@@ -617,6 +621,7 @@ struct xfs_exchange_range {
 	uint32_t pad;
 	uint64_t file1_offset, file2_offset, length, flags;
 };
+
 #define XFS_IOC_EXCHANGE_RANGE _IOW('X', 129, struct xfs_exchange_range)
 
 static void exchange(void)
@@ -751,7 +756,8 @@ static const struct {
 /* Where all of the file is on the disk, in one piece. */
 static uint64_t place(void)
 {
-	uint64_t words[(sizeof(struct fiemap) + sizeof(struct fiemap_extent)) / sizeof(uint64_t)] = { 0 };
+	uint64_t words[(sizeof(struct fiemap) + sizeof(struct fiemap_extent)) /
+		       sizeof(uint64_t)] = { 0 };
 	struct fiemap *extents = (void *)words;
 
 	extents->fm_length = SIZE;
