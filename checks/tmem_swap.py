@@ -7,6 +7,8 @@ from systems import PAGE, SystemCheck
 from tmem_files import COUNTERS, counters
 
 MIB = 1 << 20
+# Seconds: a debug kernel on a busy machine takes its time to swap.
+LONG = 300
 
 
 class Swap(SystemCheck):
@@ -29,12 +31,12 @@ class Swap(SystemCheck):
     def start(self, what, mib=8):
         """Starts a program that has so much memory; waits until it is swapped out."""
         self.guest.run(f"(/selftests/tmem_swap {what} {mib} /go & echo $! >/pid; wait $!; echo status $?) >/said 2>&1 &")
-        self.guest.wait_for("cat /said", "out")
+        self.guest.wait_for("cat /said", "out", LONG)
 
     def go(self):
         """Has it look at its memory."""
         self.guest.run("touch /go")
-        self.guest.wait_for("cat /said", "out\nstatus 0")
+        self.guest.wait_for("cat /said", "out\nstatus 0", LONG)
 
     def counters(self):
         return counters(self.guest, "swap")
@@ -66,7 +68,7 @@ class Swap(SystemCheck):
         self.start("kept")
         self.assertGreaterEqual(self.pages(), 8 * MIB // PAGE)
         self.guest.run("kill -9 $(cat /pid)")
-        self.guest.wait_for("tail -n 1 /said", "status 137")
+        self.guest.wait_for("tail -n 1 /said", "status 137", LONG)
         self.assertEqual(self.pages(), 0)
 
     def test_refused(self):
@@ -79,7 +81,7 @@ class Swap(SystemCheck):
         self.addCleanup(self.hinting.cp.ctl, "tmem", "thaw", self.guest.name)
         hits, not_taken, written = self.counters()["hits"], self.not_taken(), self.written()
         self.guest.run("kill -9 $(cat /pid)")
-        self.guest.wait_for("tail -n 1 /said", "status 137")
+        self.guest.wait_for("tail -n 1 /said", "status 137", LONG)
         self.start("kept", mib)
         self.go()
         self.assertGreaterEqual(self.not_taken(), not_taken + mib * MIB // PAGE)
