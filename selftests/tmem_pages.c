@@ -49,7 +49,8 @@ static int evict(const char *file)
 
 	if (fd < 0 || fstat(fd, &st))
 		return -1;
-	at = mmap(NULL, st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	/* Only what is mapped is reclaimed. */
+	at = mmap(NULL, st.st_size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
 	if (at == MAP_FAILED)
 		return -1;
 	return syscall(__NR_madvise, at, st.st_size, MADV_PAGEOUT);
