@@ -26,7 +26,6 @@ use kernel::{
         atomic::{
             Acquire,
             Atomic,
-            Full,
             Relaxed,
             Release, //
         },
@@ -37,108 +36,65 @@ use kernel::{
 use crate::{
     counters::Counters,
     events,
-    governor::{
-        Governor,
-        Totals, //
-    }, //
+    governor::Totals, //
 };
 
 /// The most file systems that have a pool. Pages of more are not put.
 const MOST: usize = 16;
 
-/// How many pages are not put after the hypervisor has refused a pool.
-const REFUSED: u64 = 65536;
+/// The pool of each file system that has one: the device number, which is not 0, and the pool's
+/// number. Found without a lock, since reclaim asks for each folio.
+struct Pools([Atomic<u64>; MOST]);
 
-/// A file system that has a pool, or had one that was not worth it.
-struct Place {
-    /// The device number, which is not 0, and the pool's number, or that of none; or 0.
-    entry: Atomic<u64>,
-    governor: Governor,
-}
-
-impl Place {
+impl Pools {
     const fn new() -> Self {
-        Self {
-            entry: Atomic::new(0),
-            governor: Governor::new(),
-        }
+        Self([const { Atomic::new(0) }; MOST])
     }
 
     const fn entry(device: u32, pool: PoolId) -> u64 {
         (device as u64) << 32 | pool.number() as u64
     }
 
-    fn read(entry: u64) -> Option<(u32, PoolId)> {
-        // CAST: The halves of an entry.
-        let (device, pool) = ((entry >> 32) as u32, PoolId::from_number(entry as u32));
-        (device != 0).then_some((device, pool))
-    }
-
-    /// Replaces an entry, unless another one has been made meanwhile.
-    fn replace(&self, old: u64, new: u64) -> bool {
-        self.entry.cmpxchg(old, new, Full).is_ok()
-    }
-}
-
-/// All of them. Found without a lock, since reclaim asks for each folio.
-struct Places([Place; MOST]);
-
-impl Places {
-    const fn new() -> Self {
-        Self([const { Place::new() }; MOST])
-    }
-
-    /// The place of a file system, and its pool or [`PoolId::NONE`].
-    fn find(&self, device: u32) -> Option<(&Place, PoolId)> {
+    fn place(&self, device: u32) -> Option<(&Atomic<u64>, PoolId)> {
         self.0.iter().find_map(|place| {
-            let (of, pool) = Place::read(place.entry.load(Acquire))?;
-            (of == device).then_some((place, pool))
+            let entry = place.load(Acquire);
+            // CAST: The halves of an entry.
+            (entry >> 32 == u64::from(device)).then(|| (place, PoolId::from_number(entry as u32)))
         })
     }
 
-    /// The pool of a file system.
-    fn pool(&self, device: u32) -> Option<PoolId> {
-        self.find(device)
-            .map(|(_, pool)| pool)
-            .filter(|&pool| pool != PoolId::NONE)
+    fn find(&self, device: u32) -> Option<PoolId> {
+        self.place(device).map(|(_, pool)| pool)
     }
 
-    /// Adds a file system, or its pool if it had none. There may be no room. Only one caller at a
-    /// time.
-    fn add(&self, device: u32, pool: PoolId) -> Option<&Place> {
-        let new = Place::entry(device, pool);
-        if let Some((place, PoolId::NONE)) = self.find(device) {
-            place.governor.restart();
-            if place.replace(Place::entry(device, PoolId::NONE), new) {
-                return Some(place);
-            }
+    /// Adds a pool. False if there are too many. Only one caller at a time.
+    fn add(&self, device: u32, pool: PoolId) -> bool {
+        let free = self.0.iter().find(|place| place.load(Relaxed) == 0);
+        if let Some(place) = free {
+            place.store(Self::entry(device, pool), Release);
         }
-        let place = self.0.iter().find(|place| place.entry.load(Relaxed) == 0)?;
-        place.governor.reset();
-        place.entry.store(new, Release);
-        Some(place)
+        free.is_some()
     }
 
-    /// Removes a file system. Returns its pool if it has one.
     fn remove(&self, device: u32) -> Option<PoolId> {
-        let (place, _) = self.find(device)?;
-        let (_, pool) = Place::read(place.entry.xchg(0, Full))?;
-        (pool != PoolId::NONE).then_some(pool)
+        let (place, pool) = self.place(device)?;
+        place.store(0, Relaxed);
+        Some(pool)
     }
 
     fn all(&self) -> impl Iterator<Item = PoolId> + '_ {
-        let entries = self.0.iter().map(|place| place.entry.load(Relaxed));
+        let entries = self.0.iter().map(|place| place.load(Relaxed));
         entries
-            .filter_map(Place::read)
-            .map(|(_, pool)| pool)
-            .filter(|&pool| pool != PoolId::NONE)
+            .filter(|&entry| entry != 0)
+            // CAST: The lower half of an entry.
+            .map(|entry| PoolId::from_number(entry as u32))
     }
 }
 
 /// The pools of page cache. Dropping it unmakes them.
 pub(crate) struct Cache {
     tmem: Arc<Tmem>,
-    places: Places,
+    pools: Pools,
     /// Held while a pool is made.
     making: Atomic<bool>,
     counters: &'static Counters,
@@ -152,61 +108,43 @@ impl Cache {
     pub(crate) fn new(tmem: Arc<Tmem>, counters: &'static Counters) -> Self {
         Self {
             tmem,
-            places: Places::new(),
+            pools: Pools::new(),
             making: Atomic::new(false),
             counters,
         }
     }
 
-    /// The pool for `nr` pages that are to be put; a new one if it is time for that.
-    fn pool_for(&self, fs: Fs, nr: usize) -> Option<(&Place, PoolId)> {
-        match self.places.find(fs.device()) {
-            Some((place, PoolId::NONE)) if !place.governor.count(nr) => None,
-            Some((_, PoolId::NONE)) | None => self.make(fs),
-            found => found,
+    /// What became of the pages of all pools.
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for stats in self.pools.all().filter_map(|pool| self.tmem.stats(pool).ok()) {
+            totals.puts += stats.puts;
+            totals.hits += stats.hits;
+            totals.evicted += stats.evicted;
         }
+        totals
+    }
+
+    /// The pool of a file system; a new one if it has none.
+    fn pool(&self, fs: Fs) -> Option<PoolId> {
+        self.pools.find(fs.device()).or_else(|| self.make(fs))
     }
 
     /// Makes a pool, if nobody else is just making one: nobody waits for that.
-    fn make(&self, fs: Fs) -> Option<(&Place, PoolId)> {
+    fn make(&self, fs: Fs) -> Option<PoolId> {
         if self.making.xchg(true, Acquire) {
             return None;
         }
-        let device = fs.device();
-        if self.places.pool(device).is_none() {
-            let made = self.tmem.create(Kind::Ephemeral, label(device));
-            let pool = made.unwrap_or(PoolId::NONE);
-            match self.places.add(device, pool) {
-                Some(place) if made.is_err() => place.governor.rest(REFUSED),
-                Some(_) => (),
-                None if made.is_ok() => self.tmem.destroy(pool),
-                None => (),
+        let made = self.pools.find(fs.device()).or_else(|| {
+            let pool = self.tmem.create(Kind::Ephemeral, label(fs.device())).ok()?;
+            if !self.pools.add(fs.device(), pool) {
+                self.tmem.destroy(pool);
+                return None;
             }
-        }
+            Some(pool)
+        });
         self.making.store(false, Release);
-        let found = self.places.find(device);
-        found.filter(|&(_, pool)| pool != PoolId::NONE)
-    }
-
-    /// Gives the pool of a file system up if it is not worth its puts.
-    fn judge(&self, fs: Fs, place: &Place, pool: PoolId) {
-        let Ok(stats) = self.tmem.stats(pool) else {
-            return;
-        };
-        let totals = Totals {
-            puts: stats.puts,
-            hits: stats.hits,
-            evicted: stats.evicted,
-        };
-        let Some(rest) = place.governor.judge(totals) else {
-            return;
-        };
-        let entry = |pool| Place::entry(fs.device(), pool);
-        if place.replace(entry(pool), entry(PoolId::NONE)) {
-            place.governor.rest(rest);
-            self.tmem.destroy(pool);
-            events::rest(fs.device(), stats, rest);
-        }
+        made
     }
 }
 
@@ -237,20 +175,15 @@ fn label(device: u32) -> [u8; 16] {
 impl Backend for Cache {
     fn put(&self, file: File, index: u64, pages: &Source<'_>) -> bool {
         let nr = pages.frames().len();
-        let Some((place, pool)) = self.pool_for(file.fs, nr) else {
-            self.counters.left_out(nr);
-            return false;
-        };
-        let put = self.tmem.put(pool, object(file), index, pages).is_ok();
+        let put = self
+            .pool(file.fs)
+            .is_some_and(|pool| self.tmem.put(pool, object(file), index, pages).is_ok());
         events::cache_put(file, index, nr, put);
-        if place.governor.count(nr) {
-            self.judge(file.fs, place, pool);
-        }
         self.counters.put(put, nr)
     }
 
     fn get(&self, file: File, wanted: &mut Wanted<'_>) {
-        let Some(pool) = self.places.pool(file.fs.device()) else {
+        let Some(pool) = self.pools.find(file.fs.device()) else {
             return;
         };
         let asked = wanted.left();
@@ -263,7 +196,7 @@ impl Backend for Cache {
     }
 
     fn flush(&self, file: File, pages: RangeInclusive<u64>) {
-        if let Some(pool) = self.places.pool(file.fs.device()) {
+        if let Some(pool) = self.pools.find(file.fs.device()) {
             self.counters.flush();
             // As above.
             self.tmem.flush(pool, object(file), pages).ok();
@@ -271,7 +204,7 @@ impl Backend for Cache {
     }
 
     fn flush_file(&self, file: File) {
-        if let Some(pool) = self.places.pool(file.fs.device()) {
+        if let Some(pool) = self.pools.find(file.fs.device()) {
             self.counters.flush();
             // As above.
             self.tmem.flush_object(pool, object(file)).ok();
@@ -279,7 +212,7 @@ impl Backend for Cache {
     }
 
     fn flush_fs(&self, fs: Fs) {
-        if let Some(pool) = self.places.remove(fs.device()) {
+        if let Some(pool) = self.pools.remove(fs.device()) {
             self.tmem.destroy(pool);
         }
     }
@@ -287,7 +220,7 @@ impl Backend for Cache {
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        for pool in self.places.all() {
+        for pool in self.pools.all() {
             self.tmem.destroy(pool);
         }
     }
@@ -300,42 +233,29 @@ mod tests {
 
     #[test]
     fn pools_are_found_and_removed() {
-        let places = Places::new();
+        let pools = Pools::new();
         let pool = |number| PoolId::from_number(number);
-        assert_eq!(places.pool(7), None);
-        assert!(places.add(7, pool(0)).is_some());
-        assert!(places.add(8, pool(0xffff_fffe)).is_some());
-        assert_eq!(places.pool(7), Some(pool(0)));
-        assert_eq!(places.pool(8), Some(pool(0xffff_fffe)));
-        assert_eq!(places.remove(7), Some(pool(0)));
-        assert_eq!(places.pool(7), None);
-        assert_eq!(places.remove(7), None);
-        assert!(places.all().eq([pool(0xffff_fffe)]));
-    }
-
-    #[test]
-    fn without_a_pool_the_place_stays() {
-        let places = Places::new();
-        assert!(places.add(7, PoolId::NONE).is_some());
-        assert!(places.find(7).is_some());
-        assert_eq!(places.pool(7), None);
-        assert_eq!(places.all().count(), 0);
-        assert!(places.add(7, PoolId::from_number(3)).is_some());
-        assert_eq!(places.pool(7), Some(PoolId::from_number(3)));
-        assert_eq!(places.remove(7), Some(PoolId::from_number(3)));
-        assert!(places.find(7).is_none());
+        assert_eq!(pools.find(7), None);
+        assert!(pools.add(7, pool(0)));
+        assert!(pools.add(8, pool(0xffff_ffff)));
+        assert_eq!(pools.find(7), Some(pool(0)));
+        assert_eq!(pools.find(8), Some(pool(0xffff_ffff)));
+        assert_eq!(pools.remove(7), Some(pool(0)));
+        assert_eq!(pools.find(7), None);
+        assert_eq!(pools.remove(7), None);
+        assert!(pools.all().eq([pool(0xffff_ffff)]));
     }
 
     #[test]
     fn there_is_a_limit() {
-        let places = Places::new();
+        let pools = Pools::new();
         for device in 1..=MOST as u32 {
-            assert!(places.add(device, PoolId::from_number(device)).is_some());
+            assert!(pools.add(device, PoolId::from_number(device)));
         }
-        assert!(places.add(100, PoolId::from_number(100)).is_none());
-        places.remove(3);
-        assert!(places.add(100, PoolId::from_number(100)).is_some());
-        assert_eq!(places.all().count(), MOST);
+        assert!(!pools.add(100, PoolId::from_number(100)));
+        pools.remove(3);
+        assert!(pools.add(100, PoolId::from_number(100)));
+        assert_eq!(pools.all().count(), MOST);
     }
 
     #[test]

@@ -19,12 +19,24 @@ use kernel::{
 use crate::{
     cache::Cache,
     counters::Counters,
-    home::Home,
+    events,
+    governor::Governor,
+    keeper::Keeper,
     swap::Swap, //
 };
 
 static CACHE_COUNTERS: Counters = Counters::new();
 static SWAP_COUNTERS: Counters = Counters::new();
+
+/// What becomes of page cache.
+pub(crate) enum Cached {
+    /// It is not put.
+    Off,
+    /// It is put.
+    On(cleancache::Registration, Arc<Cache>),
+    /// It is not put, since it was not worth it. That is tried again later.
+    Resting,
+}
 
 /// What is on. Dropping it switches both halves off; there are no swapped pages then, since each
 /// keeps the module.
@@ -32,11 +44,11 @@ static SWAP_COUNTERS: Counters = Counters::new();
 pub(crate) struct Control {
     tmem: Arc<Tmem>,
     #[pin]
-    cache: Mutex<Option<cleancache::Registration>>,
+    cache: Mutex<Cached>,
     #[pin]
     swap: Mutex<Option<frontswap::Registration>>,
     #[pin]
-    home: Home,
+    keeper: Keeper,
     module: &'static ThisModule,
 }
 
@@ -46,9 +58,9 @@ impl Control {
         Arc::pin_init(
             pin_init!(Self {
                 tmem,
-                cache <- new_mutex!(None),
+                cache <- new_mutex!(Cached::Off),
                 swap <- new_mutex!(None),
-                home <- Home::new(),
+                keeper <- Keeper::new(),
                 module,
             }),
             GFP_KERNEL,
@@ -63,21 +75,62 @@ impl Control {
         &SWAP_COUNTERS
     }
 
-    /// Whether page cache is put.
+    /// Whether page cache is put when it is worth it.
     pub(crate) fn cache(&self) -> bool {
-        self.cache.lock().is_some()
+        !matches!(*self.cache.lock(), Cached::Off)
+    }
+
+    /// Whether page cache is put now: `off`, `on` or `resting`.
+    pub(crate) fn cache_state(&self) -> &'static str {
+        match *self.cache.lock() {
+            Cached::Off => "off",
+            Cached::On(..) => "on",
+            Cached::Resting => "resting",
+        }
     }
 
     /// Puts page cache from now on, or does not and forgets what was put. May sleep.
     pub(crate) fn set_cache(&self, on: bool) -> Result {
-        let mut registration = self.cache.lock();
-        if !on {
-            *registration = None;
-        } else if registration.is_none() {
-            let cache = Arc::new(Cache::new(self.tmem.clone(), &CACHE_COUNTERS), GFP_KERNEL)?;
-            *registration = Some(cleancache::Registration::new(cache)?);
+        let mut state = self.cache.lock();
+        match (on, &*state) {
+            (false, _) => *state = Cached::Off,
+            (true, Cached::Off) => *state = self.put_cache()?,
+            (true, _) => (),
         }
         Ok(())
+    }
+
+    fn put_cache(&self) -> Result<Cached> {
+        let cache = Arc::new(Cache::new(self.tmem.clone(), &CACHE_COUNTERS), GFP_KERNEL)?;
+        let registration = cleancache::Registration::new(cache.clone())?;
+        Ok(Cached::On(registration, cache))
+    }
+
+    /// Does what the governor says, `now` seconds after some moment. Returns whether page cache was
+    /// put since the last time. May sleep.
+    pub(crate) fn govern(&self, governor: &mut Governor, now: u64) -> bool {
+        let mut state = self.cache.lock();
+        match &*state {
+            Cached::Off => governor.begin(now),
+            Cached::Resting => {
+                if governor.is_over(now) {
+                    // Otherwise there is no memory; the next time there may be.
+                    if let Ok(on) = self.put_cache() {
+                        *state = on;
+                        governor.begin(now);
+                    }
+                }
+            }
+            Cached::On(_, cache) => {
+                let totals = cache.totals();
+                if governor.judge(now, totals) {
+                    *state = Cached::Resting;
+                    events::rest(totals, governor.until() - now);
+                }
+                return governor.has_changed(totals);
+            }
+        }
+        false
     }
 
     /// Whether swapped pages are put.
@@ -104,9 +157,9 @@ impl Control {
         Ok(())
     }
 
-    /// When swapped pages come home by themselves.
-    pub(crate) fn home(&self) -> &Home {
-        &self.home
+    /// The thread that looks from time to time.
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.keeper
     }
 
     /// Brings up to `nr` swapped pages home; returns how many. May sleep.

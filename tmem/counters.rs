@@ -40,7 +40,7 @@ pub(crate) struct Counters {
     puts: Counter,
     /// Not taken by the hypervisor.
     refused: Counter,
-    /// Not even offered to it.
+    /// Not even offered to it, since it had just refused others.
     left_out: Counter,
     /// Got.
     hits: Counter,
@@ -87,7 +87,6 @@ impl Counters {
     fn files<'data>(&'data self, dir: &ScopedDir<'data, '_>) {
         dir.read_only_file(c"puts", &self.puts.0);
         dir.read_only_file(c"refused", &self.refused.0);
-        dir.read_only_file(c"left_out", &self.left_out.0);
         dir.read_only_file(c"hits", &self.hits.0);
         dir.read_only_file(c"misses", &self.misses.0);
         dir.read_only_file(c"flushes", &self.flushes.0);
@@ -100,9 +99,14 @@ pub(crate) type Files = Scope<Arc<Control>>;
 /// Makes the files.
 pub(crate) fn files(control: Arc<Control>) -> impl PinInit<Files> {
     Scope::dir(control, c"tmem", |control, dir| {
-        control.cache_counters().files(&dir.dir(c"cache"));
+        let cache = dir.dir(c"cache");
+        control.cache_counters().files(&cache);
+        cache.read_callback_file(c"state", control, &|control, f| {
+            f.write_fmt(fmt!("{}\n", control.cache_state()))
+        });
         let dir = dir.dir(c"swap");
         control.swap_counters().files(&dir);
+        dir.read_only_file(c"left_out", &control.swap_counters().left_out.0);
         dir.read_callback_file(c"pages", control, &|_, f| {
             f.write_fmt(fmt!("{}\n", frontswap::pages()))
         });

@@ -10,14 +10,15 @@ use kernel::{
         frontswap::Device, //
     },
     prelude::*,
-    s390::tmem::Stats,
     tracepoint::declare_trace, //
 };
+
+use crate::governor::Totals;
 
 declare_trace! {
     fn tmem_cache_put(device: c_uint, inode: u64, index: u64, pages: c_ulong, done: bool);
     fn tmem_cache_get(device: c_uint, inode: u64, index: u64, pages: c_ulong, done: bool);
-    fn tmem_rest(device: c_uint, puts: u64, hits: u64, evicted: u64, pages: u64);
+    fn tmem_rest(puts: u64, hits: u64, evicted: u64, seconds: u64);
     fn tmem_swap_put(device: c_uint, slot: u64, pages: c_ulong, done: bool);
     fn tmem_swap_get(device: c_uint, slot: u64, pages: c_ulong, done: bool);
     fn tmem_home(pages: c_ulong);
@@ -33,9 +34,9 @@ pub(crate) fn cache_get(file: File, index: u64, pages: usize, done: bool) {
     tmem_cache_get(file.fs.device(), file.inode, index, pages as c_ulong, done);
 }
 
-/// The pool of a file system was given up, with what became of its pages, and for how many pages.
-pub(crate) fn rest(device: u32, stats: Stats, pages: u64) {
-    tmem_rest(device, stats.puts, stats.hits, stats.evicted, pages);
+/// The pools of page cache were given up for so many seconds, with what became of their pages.
+pub(crate) fn rest(totals: Totals, seconds: u64) {
+    tmem_rest(totals.puts, totals.hits, totals.evicted, seconds);
 }
 
 /// Swapped pages were put.

@@ -94,12 +94,12 @@ impl Entry<Data> for Home {
     const MODE: u16 = 0o644;
 
     fn show(control: &Data, out: &mut dyn fmt::Write) -> Result {
-        writeln!(out, "{}", control.home().seconds())?;
+        writeln!(out, "{}", control.keeper().seconds())?;
         Ok(())
     }
 
     fn store(control: &Data, text: &BStr) -> Result {
-        control.home().set_seconds(number(text)?);
+        control.keeper().set_seconds(number(text)?);
         Ok(())
     }
 }

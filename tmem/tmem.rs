@@ -3,9 +3,9 @@
 //! Transcendent memory: pages that Linux would drop or write to swap go to pools that the
 //! hypervisor has, and come back from there without a disk.
 //!
-//! - [`cache`] has the pools for clean page cache; [`governor`] says whether they are worth it.
-//! - [`swap`] has the pool for pages that are swapped out; [`home`] brings them home when there is
-//!   room.
+//! - [`cache`] has the pools for clean page cache, [`swap`] that for pages that are swapped out.
+//! - [`keeper`] looks from time to time: [`governor`] says whether pools for page cache are worth
+//!   it, [`home`] whether there is room for swapped pages to come home.
 //! - [`control`] switches both on and off, as [`sysctl`] says.
 //! - [`counters`] shows in `/sys/kernel/debug/tmem` what became of pages, [`events`] in tracefs.
 //!
@@ -27,6 +27,7 @@ mod counters;
 mod events;
 mod governor;
 mod home;
+mod keeper;
 mod swap;
 mod sysctl;
 
@@ -75,7 +76,7 @@ impl kernel::InPlaceModule for Module {
                 _sysctl: sysctl::files(control.clone())?,
                 _thread: {
                     let control = control.clone();
-                    Thread::run(c"tmem", move || home::run(&control))?
+                    Thread::run(c"tmem", move || keeper::run(&control))?
                 },
                 // Last: nothing may fail any more once there are swapped pages.
                 _: { start(&control)? },

@@ -91,29 +91,26 @@ DEFINE_EVENT(tmem_swap, tmem_swap_get,
 	TP_ARGS(device, slot, pages, done)
 );
 
-/* A pool of page cache was given up, and nothing is put for so many pages */
+/* The pools of page cache were given up for so many seconds */
 TRACE_EVENT(tmem_rest,
-	TP_PROTO(unsigned int device, unsigned long long puts,
-		 unsigned long long hits, unsigned long long evicted,
-		 unsigned long long pages),
-	TP_ARGS(device, puts, hits, evicted, pages),
+	TP_PROTO(unsigned long long puts, unsigned long long hits,
+		 unsigned long long evicted, unsigned long long seconds),
+	TP_ARGS(puts, hits, evicted, seconds),
 	TP_STRUCT__entry(
-		__field(unsigned int, device)
 		__field(unsigned long long, puts)
 		__field(unsigned long long, hits)
 		__field(unsigned long long, evicted)
-		__field(unsigned long long, pages)
+		__field(unsigned long long, seconds)
 	),
 	TP_fast_assign(
-		__entry->device = device;
 		__entry->puts = puts;
 		__entry->hits = hits;
 		__entry->evicted = evicted;
-		__entry->pages = pages;
+		__entry->seconds = seconds;
 	),
-	TP_printk("dev=%u:%u puts=%llu hits=%llu evicted=%llu pages=%llu",
-		  MAJOR(__entry->device), MINOR(__entry->device), __entry->puts,
-		  __entry->hits, __entry->evicted, __entry->pages)
+	TP_printk("puts=%llu hits=%llu evicted=%llu seconds=%llu",
+		  __entry->puts, __entry->hits, __entry->evicted,
+		  __entry->seconds)
 );
 
 /* Swapped pages were brought home since there is room */

@@ -233,9 +233,6 @@ pub enum Kind {
 pub struct PoolId(u32);
 
 impl PoolId {
-    /// The name of no pool: to the hypervisor it means all.
-    pub const NONE: Self = Self(u32::MAX);
-
     /// Returns the number that the hypervisor's operator sees.
     pub const fn number(self) -> u32 {
         self.0
