@@ -15,8 +15,8 @@ from tmem import BAD_POOL, EPHEMERAL, GET_KEEP, MISS, OK, PERSISTENT, Client, co
 PAGES = 700  # More than are written in one turn.
 
 
-class Save(SystemCheck):
-    """A guest with a persistent and an ephemeral pool, and a cpd that ends and is started again."""
+class Restarted(SystemCheck):
+    """A cpd that ends and is started again."""
 
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="coopmem-save-"))
@@ -24,13 +24,9 @@ class Save(SystemCheck):
         self.cp = ControlProgram(str(self.folder / "cp.sock"))
         self.file = self.folder / "pools"
         self.start()
-        self.guest = self.enterContext(Client(self.cp, "SAVED"))
-        self.guest.query()
-        self.persistent = self.guest.create(PERSISTENT)
-        self.ephemeral = self.guest.create(EPHEMERAL)
 
-    def start(self, *options):
-        self.cpd = start_cpd(self.cp.socket, "--tmem", "64M", *options)
+    def start(self):
+        self.cpd = start_cpd(self.cp.socket, "--tmem", "64M")
         self.addCleanup(self.cpd.stdout.close)
         self.addCleanup(self.cpd.wait)
         self.addCleanup(self.cpd.kill)
@@ -42,15 +38,26 @@ class Save(SystemCheck):
         self.start()
         self.eventually(lambda: self.guest.name in self.cp.ctl("query", "names"), "the guest is back")
 
-    def put(self, pool, pages):
-        for index in range(pages):
-            self.assertEqual(self.guest.put(pool, index, index), OK)
-
     def save(self, **more):
         return self.cp.ctl("tmem", "save", self.guest.name, self.file, **more)
 
     def restore(self, **more):
         return self.cp.ctl("tmem", "restore", self.guest.name, self.file, **more)
+
+
+class Save(Restarted):
+    """A guest with a persistent and an ephemeral pool."""
+
+    def setUp(self):
+        super().setUp()
+        self.guest = self.enterContext(Client(self.cp, "SAVED"))
+        self.guest.query()
+        self.persistent = self.guest.create(PERSISTENT)
+        self.ephemeral = self.guest.create(EPHEMERAL)
+
+    def put(self, pool, pages):
+        for index in range(pages):
+            self.assertEqual(self.guest.put(pool, index, index), OK)
 
     def state(self):
         return self.guest.qmp("query-status")["status"]
@@ -150,19 +157,39 @@ class Save(SystemCheck):
         self.assertEqual(self.guest.get(self.persistent, 2), content(2))
 
 
-class Linux(SystemCheck):
-    """A guest with IUCV paths, which nobody can save."""
+class Linux(Restarted):
+    """A guest with an operating system."""
+
+    def boot_linux(self, **more):
+        self.guest = self.boot(self.cp, "LINUX01", memory="256M", cpus=2, **more)
+        return self.guest
+
+    def test_swapped_memory(self):
+        """A program's memory is in tmem while cpd ends, and nowhere else."""
+        disk = self.folder / "disk"
+        disk.touch()
+        os.truncate(disk, 32 << 20)
+        guest = self.boot_linux(disks=[disk])
+        guest.run("modprobe tmem cache=0 && echo 0 >/proc/sys/vm/tmem_home && mkswap /dev/vda && swapon /dev/vda")
+        written = guest.run("awk '{ print $7 }' /sys/block/vda/stat")
+        guest.run("(/selftests/tmem_swap kept 8 /go; echo status $?) >/said 2>&1 &")
+        guest.wait_for("cat /said", "out", 300)
+        self.save()
+        self.restart(signal.SIGTERM)
+        self.restore()
+        guest.run("touch /go")
+        guest.wait_for("cat /said", "out\nstatus 0", 300)
+        self.assertEqual(guest.run("awk '{ print $7 }' /sys/block/vda/stat"), written)
 
     def test_iucv(self):
-        with tempfile.TemporaryDirectory(prefix="coopmem-save-") as folder, ControlProgram() as cp:
-            guest = self.boot(cp, "LINUX01", memory="256M", cpus=2)
-            guest.run("modprobe smsgiucv")
-            self.one_line(cp.ctl("tmem", "save", "linux01", f"{folder}/pools", status=126), "IUCV", "smsgiucv")
-            guest.run("rmmod smsgiucv")
-            cp.ctl("tmem", "save", "linux01", f"{folder}/pools")
-            self.assertEqual(os.listdir(folder), ["pools"])
-            cp.ctl("tmem", "restore", "linux01", f"{folder}/pools")
-            guest.run("true")
+        """IUCV paths cannot be saved."""
+        guest = self.boot_linux()
+        guest.run("modprobe smsgiucv")
+        self.one_line(self.save(status=126), "IUCV", "smsgiucv")
+        guest.run("rmmod smsgiucv")
+        self.save()
+        self.restore()
+        guest.run("true")
 
 
 if __name__ == "__main__":
