@@ -131,11 +131,11 @@ class Swap(SystemCheck):
         stored = int(guest.run("awk '/^zswpout/ { print $2 }' /proc/vmstat"))
         guest.run(f"echo 3 >{zswap}/max_pool_percent; echo 1 >{zswap}/enabled")
         self.addCleanup(guest.run, f"echo 0 >{zswap}/enabled")
-        for number, changed in enumerate(("1 2 3 4", "2 3", "1 4", "1 3")):
-            if number == 3:
+        for number, changed in enumerate(("1 2 3 4", "2 3", "1 4")):
+            if number == 2:
                 guest.run(f"echo 0 >{zswap}/enabled")
             guest.run(f"for i in {changed}; do {make.format(round=number)} done; "
-                      "md5sum /swapped/* >/sums; md5sum -c /sums >/dev/null && md5sum -c /sums >/dev/null")
+                      "md5sum /swapped/* >/sums; md5sum -c /sums >/dev/null", timeout=3 * LONG)
         # Both had much to do, in both directions.
         vmstat = dict(line.split() for line in guest.run("cat /proc/vmstat").splitlines())
         self.assertGreater(int(vmstat["zswpout"]), stored + 1000)
