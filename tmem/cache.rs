@@ -117,7 +117,11 @@ impl Cache {
     /// What became of the pages of all pools.
     pub(crate) fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        for stats in self.pools.all().filter_map(|pool| self.tmem.stats(pool).ok()) {
+        for stats in self
+            .pools
+            .all()
+            .filter_map(|pool| self.tmem.stats(pool).ok())
+        {
             totals.puts += stats.puts;
             totals.hits += stats.hits;
             totals.evicted += stats.evicted;

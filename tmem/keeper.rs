@@ -13,7 +13,6 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
-        Arc,
         CondVar,
         CondVarTimeoutResult,
         Mutex, //
