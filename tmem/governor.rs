@@ -14,7 +14,7 @@ const WINDOW: u64 = 4096;
 const BOUND: u64 = 16;
 
 /// How many times as long as there were pools there are none: at first, and at most.
-const REST: [u64; 2] = [16, 64];
+const REST: [u64; 2] = [32, 128];
 
 /// What the hypervisor counts, in pages.
 #[derive(Clone, Copy, Default)]
