@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Swapped pages in tmem: none is old, none is lost unless the operator says so, and zswap may be beside it."""
+"""Swapped pages in tmem: none is old, and none is lost unless the operator says so."""
 import unittest
 
 from page_hint_torture import Hinting
@@ -11,8 +11,8 @@ MIB = 1 << 20
 LONG = 300
 
 
-class Swap(SystemCheck):
-    """Programs that have all of their memory swapped out."""
+class SwapCheck(SystemCheck):
+    """A check in a guest with a swap device, and with tmem for swapped pages."""
 
     @classmethod
     def setUpClass(cls):
@@ -28,6 +28,13 @@ class Swap(SystemCheck):
     def swap_on(self, mib):
         self.guest.run(f"mkswap {self.disk} {mib * 1024} && swapon {self.disk}")
 
+    def counters(self):
+        return counters(self.guest, "swap")
+
+
+class Swap(SwapCheck):
+    """Programs that have all of their memory swapped out."""
+
     def start(self, what, mib=8):
         """Starts a program that has so much memory; waits until it is swapped out."""
         self.guest.run(f"(/selftests/tmem_swap {what} {mib} /go & echo $! >/pid; wait $!; echo status $?) >/said 2>&1 &")
@@ -37,9 +44,6 @@ class Swap(SystemCheck):
         """Has it look at its memory."""
         self.guest.run("touch /go")
         self.guest.wait_for("cat /said", "out\nstatus 0", LONG)
-
-    def counters(self):
-        return counters(self.guest, "swap")
 
     def not_taken(self):
         """Pages that went to the swap device. (After one that was refused some are not even offered.)"""
@@ -117,33 +121,6 @@ class Swap(SystemCheck):
             self.start("kept")
             self.assertEqual(self.pages() > 0, switched)
             self.go()
-
-    def test_zswap(self):
-        """What zswap has no room for goes to tmem; each page comes back from where it is."""
-        guest, zswap = self.guest, "/sys/module/zswap/parameters"
-        self.swap_on(200)
-        guest.run("mkdir -p /swapped && mount -t tmpfs -o size=150m t /swapped")
-        self.addCleanup(guest.run, "umount /swapped")
-        # A file that can be compressed, and one that cannot.
-        make = ("dd if=/dev/urandom of=/swapped/$i.r bs=1M count=14 2>/dev/null; "
-                "yes $i.{round} | dd of=/swapped/$i.c bs=1M count=14 iflag=fullblock 2>/dev/null; ")
-        before = self.counters()
-        stored = int(guest.run("awk '/^zswpout/ { print $2 }' /proc/vmstat"))
-        guest.run(f"echo 3 >{zswap}/max_pool_percent; echo 1 >{zswap}/enabled")
-        self.addCleanup(guest.run, f"echo 0 >{zswap}/enabled")
-        for number, changed in enumerate(("1 2 3 4", "2 3", "1 4")):
-            if number == 2:
-                guest.run(f"echo 0 >{zswap}/enabled")
-            guest.run(f"for i in {changed}; do {make.format(round=number)} done; "
-                      "md5sum /swapped/* >/sums; md5sum -c /sums >/dev/null", timeout=3 * LONG)
-        # Both had much to do, in both directions.
-        vmstat = dict(line.split() for line in guest.run("cat /proc/vmstat").splitlines())
-        self.assertGreater(int(vmstat["zswpout"]), stored + 1000)
-        self.assertGreater(int(vmstat["zswpin"]), 1000)
-        after = self.counters()
-        for what in ("puts", "hits"):
-            self.assertGreater(after[what], before[what] + 1000, what)
-        self.assertEqual(after["misses"], before["misses"])
 
 
 if __name__ == "__main__":

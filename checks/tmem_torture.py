@@ -125,7 +125,7 @@ class Torture(SystemCheck):
         self.assertGreater(swap["puts"], 100)
         for half in (cache, swap):
             self.assertGreater(half["hits"], 10)
-            self.assertGreater(half["refused"] + half["left_out"], 10)
+            self.assertGreater(half["refused"], 0)
         self.assertEqual(swap["misses"], 0)
 
         # Nothing is left when all is gone.
