@@ -143,9 +143,12 @@ impl Entry<Data> for Own {
     }
 
     fn store(engine: &Data, text: &BStr) -> Result {
-        match parse_pages(text)? {
-            on @ 0..=1 => Ok(engine.set_own(on == 1)),
-            _ => Err(EINVAL),
-        }
+        let on = match parse_pages(text)? {
+            0 => false,
+            1 => true,
+            _ => return Err(EINVAL),
+        };
+        engine.set_own(on);
+        Ok(())
     }
 }
