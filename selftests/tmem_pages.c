@@ -109,7 +109,8 @@ int main(int argc, char **argv)
 	} else if (argc == 4 && !strcmp(argv[1], "swap")) {
 		failed = swap(atol(argv[2]) * MIB, atoi(argv[3]));
 	} else {
-		fprintf(stderr, "usage: tmem_pages read FILE [single] | evict FILE | swap MIB ROUNDS\n");
+		fprintf(stderr, "usage: tmem_pages read FILE [single] | evict FILE |\n"
+				"                  swap MIB ROUNDS\n");
 		return 2;
 	}
 	if (failed < 0)

@@ -180,6 +180,12 @@ static inline bool cleancache_has(const struct address_space *mapping)
 }
 
 static inline bool cleancache_get(struct folio *folio) { return false; }
+
+static inline unsigned long cleancache_get_batch(struct folio_batch *fbatch)
+{
+	return 0;
+}
+
 static inline void cleancache_evict(struct folio *folio, bool reclaimed) { }
 static inline void cleancache_flush(struct address_space *mapping,
 				    pgoff_t first, pgoff_t last) { }

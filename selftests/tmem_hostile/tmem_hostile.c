@@ -437,7 +437,7 @@ static u16 judge_batch(void)
 		u16 rc = block->entries[place].rc;
 
 		if (rcs ? rc >= 32 || !(rcs & BIT(rc)) : rc != OK)
-			is_wrong("entry %u has return code %#x, due is one of %#x: op %u, pool %#x, index %#llx, address %#llx, %u pages, flags %#x",
+			is_wrong("entry %u: %#x, due %#x: op %u in %#x at %#llx, %#llx + %u, %#x",
 				 place, rc, rcs, entry->op, entry->pool, entry->index, entry->addr,
 				 entry->nr_pages, entry->flags);
 		carry_out(entry, rcs);
@@ -581,7 +581,9 @@ static void put_one(struct entry *entry)
 
 static u32 create(unsigned int kind)
 {
-	fresh(1)->pool = (struct pool_record) { .flags = kind, .page_shift = 12, .label = "hostile" };
+	fresh(1)->pool = (struct pool_record) {
+		.flags = kind, .page_shift = 12, .label = "hostile",
+	};
 	return call(POOL_CREATE) == OK ? block->pool.pool : 0;
 }
 
@@ -847,7 +849,8 @@ static void random_block(void)
 	if (!random(64)) {
 		put_one(fresh(1)->entries);
 		interrupts(1 + random(RY_IN_PAIR), virt_to_phys(block), function, SPECIFICATION);
-		interrupts(RIGHT, virt_to_phys(block) + 1 + random(PAGE_SIZE - 1), function, SPECIFICATION);
+		interrupts(RIGHT, virt_to_phys(block) + 1 + random(PAGE_SIZE - 1), function,
+			   SPECIFICATION);
 		interrupts(RIGHT, storage + (random64() >> 2 & PAGE_MASK), function, ADDRESSING);
 		return;
 	}

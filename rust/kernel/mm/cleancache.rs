@@ -65,8 +65,8 @@ pub trait Backend: Send + Sync {
     /// if not, it has none of them, and no older ones either.
     fn put(&self, file: File, index: u64, pages: &Source<'_>) -> bool;
 
-    /// Gives back what it has of the folios, each as a whole, forgets it, and settles these as hits.
-    /// If it does not have all of a folio it leaves the frames as they are.
+    /// Gives back what it has of the folios, each as a whole, forgets it, and settles these as
+    /// hits. If it does not have all of a folio it leaves the frames as they are.
     fn get(&self, file: File, wanted: &mut Wanted<'_>);
 
     /// Forgets pages of a file.
@@ -293,8 +293,8 @@ fn can_be_got(folio: &Folio) -> bool {
 ///
 /// # Safety
 ///
-/// There are `nr` folios, at least one and at most 64. Each is locked and in the mapping of the same
-/// file.
+/// There are `nr` folios, at least one and at most 64. Each is locked and in the mapping of the
+/// same file.
 #[export]
 unsafe extern "C" fn __cleancache_get(folios: *mut *mut bindings::folio, nr: c_uint) -> c_ulong {
     // SAFETY: As the caller says; the mapping stays while a folio is locked.

@@ -4,8 +4,8 @@
 //!
 //! It is DIAGNOSE X'1F4', one of the codes that an installation may define. So the hypervisor is
 //! first asked, by the CP command `QUERY TMEM`, whether that is what it means by it. The call has a
-//! block of one page: a header and records of 64 bytes each, all of them big-endian, as this machine
-//! is. `Documentation/arch/s390/coopmem/tmem-hypercall.rst` specifies it.
+//! block of one page: a header and records of 64 bytes each, all of them big-endian, as this
+//! machine is. `Documentation/arch/s390/coopmem/tmem-hypercall.rst` specifies it.
 
 use crate::{
     bindings,
