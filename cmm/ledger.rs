@@ -171,6 +171,8 @@ pub(crate) struct Ledger {
     own: Account,
     /// When it is to be found out next what the guest needs. `None` if it has no pool of its own.
     measure: Option<Moment>,
+    /// Until when the guest's own pool does not grow.
+    no_own_growth: Option<Moment>,
     drain_pages: usize,
     drain_seconds: usize,
     /// When the timed pool drains next. `None` if it does not.
@@ -254,7 +256,11 @@ impl Ledger {
     pub(crate) fn measured(&mut self, need: usize, total: usize, now: Moment) {
         let others = self.fixed.target.saturating_add(self.timed.target);
         let goal = total.saturating_sub(need).saturating_sub(others);
-        let more = goal.saturating_sub(self.own.target);
+        self.no_own_growth = self.no_own_growth.filter(|&until| until > now);
+        let more = match self.no_own_growth {
+            Some(_) => 0,
+            None => goal.saturating_sub(self.own.target),
+        };
         self.own.target = goal.min(self.own.target + more.div_ceil(8));
         if self.has_own() {
             self.measure = Some(now.after_millis(MEASURE));
@@ -338,7 +344,7 @@ impl Ledger {
 
     /// Enters that `nr` pages were given back because the guest ran out of memory, and lowers
     /// all targets to what is held now. So it stays until the next request; the guest's own pool
-    /// waits a minute.
+    /// does not grow for a minute.
     pub(crate) fn gave_back(&mut self, nr: usize, now: Moment) {
         let mut left = nr;
         for pool in [Pool::Own, Pool::Timed, Pool::Fixed] {
@@ -349,9 +355,7 @@ impl Ledger {
             let account = self.account_mut(pool);
             account.target = account.target.min(account.held);
         }
-        if self.has_own() {
-            self.measure = Some(now.after_seconds(60));
-        }
+        self.no_own_growth = Some(now.after_seconds(60));
         self.no_inflate = None;
     }
 
@@ -647,10 +651,11 @@ mod tests {
         ledger.gave_back(120, START);
         assert_eq!(ledger.account(Pool::Own).held, 0);
         assert_eq!(held(&ledger), (30, 0));
-        assert_eq!(ledger.step(seconds(59)), Step::Sleep(Some(seconds(60))));
-        assert_eq!(ledger.step(seconds(60)), Step::Measure);
-        // Nobody asked for it, so nobody is told.
+        ledger.measured(200, 1000, seconds(59));
+        assert_eq!(ledger.account(Pool::Own).target, 0);
         ledger.measured(200, 1000, seconds(60));
+        assert_eq!(ledger.account(Pool::Own).target, 97);
+        // Nobody asked for it, so nobody is told.
         assert!(!ledger.pause(Pool::Own, Cause::Floor, seconds(60)));
     }
 }
