@@ -122,10 +122,10 @@ class Torture(SystemCheck):
 
         # It was hard: numbers that a run that did nothing would not reach.
         self.assertGreater(cache["puts"], 1000)
-        self.assertGreater(swap["puts"], 100)
+        self.assertGreater(cache["refused"], 10)
         for half in (cache, swap):
-            self.assertGreater(half["hits"], 10)
-            self.assertGreater(half["refused"], 0)
+            self.assertGreater(half["puts"], 10)
+            self.assertGreater(half["hits"], 0)
         self.assertEqual(swap["misses"], 0)
 
         # Nothing is left when all is gone.
