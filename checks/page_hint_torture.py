@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The host takes what a guest says it may take, at random and hard, and the guest never sees a difference.
 
-TORTURE_SECONDS= is how long each of the two tortures takes (40).
+TORTURE_SECONDS= is how long each of the two tortures takes (25).
 """
 import array
 import concurrent.futures
@@ -18,7 +18,7 @@ from coopguest import BUILD, ControlProgram, Guest
 from hinting import reclaim, sweep
 from systems import KERNEL, PAGE, SystemCheck, fill_memory
 
-SECONDS = int(os.environ.get("TORTURE_SECONDS", "40"))
+SECONDS = int(os.environ.get("TORTURE_SECONDS", "25"))
 CELL, WORDS, FILE_CELLS = 512, 64, 8192
 COUNTERS = "/sys/kernel/debug/page_hint/counters"
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """tmem in a guest: the host drops, refuses and limits what it gives, and it never sees a difference.
 
-TORTURE_SECONDS= is how long the torture takes (40).
+TORTURE_SECONDS= is how long the torture takes (25).
 """
 import concurrent.futures
 import contextlib
@@ -15,7 +15,7 @@ from page_hint_torture import FILE_CELLS, Hinting, cells
 from systems import KERNEL, SystemCheck
 from tmem_files import COUNTERS, counters
 
-SECONDS = int(os.environ.get("TORTURE_SECONDS", "40"))
+SECONDS = int(os.environ.get("TORTURE_SECONDS", "25"))
 
 
 class Switches(SystemCheck):
