@@ -74,8 +74,7 @@ class Hinting:
         return self.folder / name
 
     def device(self, name):
-        return self.guest.run(f"cd /sys/block && for d in vd*; do "
-                              f"[ $(cat $d/serial) != disk{self.names.index(name)} ] || echo /dev/$d; done")
+        return self.guest.disk(self.names.index(name))
 
     def counters(self):
         names = ("made_volatile", "made_stable", "lost_folios", "freed", "kernel_faults", "user_faults")

@@ -339,6 +339,10 @@ class Guest:
             counter.connect(f"{self.folder}/instructions")
             return int(answer.read())
 
+    def disk(self, number):
+        """The device of one of the guest's disks: it may have any name."""
+        return self.run(f"cd /sys/block && for d in vd*; do [ $(cat $d/serial) != disk{number} ] || echo /dev/$d; done")
+
     def sysctl(self, name, value=None):
         """Reads or writes one of the files in /proc/sys/vm."""
         if value is None:
