@@ -254,6 +254,10 @@ impl Ledger {
     /// What is too much comes back at once. What could be given goes slowly, an eighth at a time:
     /// who needs it again in a moment shall not have to wait for it.
     pub(crate) fn measured(&mut self, need: usize, total: usize, now: Moment) {
+        // It may have been switched off meanwhile.
+        if !self.has_own() {
+            return;
+        }
         let others = self.fixed.target.saturating_add(self.timed.target);
         let goal = total.saturating_sub(need).saturating_sub(others);
         self.no_own_growth = self.no_own_growth.filter(|&until| until > now);
@@ -262,9 +266,7 @@ impl Ledger {
             None => goal.saturating_sub(self.own.target),
         };
         self.own.target = goal.min(self.own.target + more.div_ceil(8));
-        if self.has_own() {
-            self.measure = Some(now.after_millis(MEASURE));
-        }
+        self.measure = Some(now.after_millis(MEASURE));
     }
 
     /// Forgets pauses, so that what is asked for is tried and, if it fails, reported.
@@ -623,6 +625,9 @@ mod tests {
         assert_eq!(ledger.step(seconds(3)), Step::Deflate(Pool::Own, 100));
         assert_eq!(run(&mut ledger, seconds(3), 64), None);
         assert_eq!(ledger.account(Pool::Own).held, 0);
+        // Somebody was measuring when it was switched off.
+        ledger.measured(200, 1000, seconds(3));
+        assert_eq!(ledger.step(seconds(3)), Step::Sleep(None));
     }
 
     #[test]
