@@ -24,7 +24,7 @@ class Hints(SystemCheck):
         # Some pages change while the tables are made.
         hinting.agreed_states(guest, most=1000)
         with concurrent.futures.ThreadPoolExecutor() as meanwhile:
-            taking = meanwhile.submit(self.cp.ctl, "torment", "HINTS", "--seconds", 30)
+            taking = meanwhile.submit(self.cp.ctl, "torment", "HINTS", "--seconds", 15)
             guest.run(f"cd /selftests && ({CHURN}) & cd /selftests && ./page_hint_unused.sh; status=$?; wait; "
                       "exit $status")
             said = taking.result()

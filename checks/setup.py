@@ -38,7 +38,7 @@ class SetUp(unittest.TestCase):
     def start(self, line, **variables):
         """Runs a line of shell in the checkout, in a session of its own."""
         return subprocess.Popen(
-            ["bash", "-c", line], cwd=self.top, start_new_session=True, text=True, stdin=subprocess.DEVNULL,
+            ["env", "--default-signal", "bash", "-c", line], cwd=self.top, start_new_session=True, text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env={"PATH": os.environ["PATH"], "HOME": str(self.top), "XDG_CACHE_HOME": str(self.cache), **variables})
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """tmem in a guest: the host drops, refuses and limits what it gives, and it never sees a difference.
 
-TORTURE_SECONDS= is how long the torture takes (25).
+TORTURE_SECONDS= is how long the torture takes (15).
 """
 import concurrent.futures
 import contextlib
@@ -15,7 +15,7 @@ from page_hint_torture import FILE_CELLS, Hinting, cells
 from systems import KERNEL, SystemCheck
 from tmem_files import COUNTERS, counters
 
-SECONDS = int(os.environ.get("TORTURE_SECONDS", "25"))
+SECONDS = int(os.environ.get("TORTURE_SECONDS", "15"))
 
 
 class Switches(SystemCheck):
@@ -125,11 +125,14 @@ class Torture(SystemCheck):
         self.assertGreater(cache["refused"], 10)
         for half in (cache, swap):
             self.assertGreater(half["puts"], 10)
-            self.assertGreater(half["hits"], 0)
-        self.assertEqual(swap["misses"], 0)
+        self.assertGreater(cache["hits"], 0)
 
-        # Nothing is left when all is gone.
-        guest.run("swapoff -a; rmmod tmem")
+        # All that was swapped comes back, and nothing is left when all is gone.
+        guest.run(f"swapoff {hinting.device('swap')}")
+        swap = counters(guest, "swap")
+        self.assertGreater(swap["hits"], 0)
+        self.assertEqual(swap["misses"], 0)
+        guest.run("rmmod tmem")
         self.assertRegex(hinting.cp.ctl("tmem", "list"), re.compile(r"^0 of", re.M))
 
 

@@ -64,7 +64,7 @@ def show(states):
 
 def mount(guest):
     """Makes the Linux sources of the guest's disk its working folder."""
-    guest.run("mkdir -p /mnt/sources && mount -t ext4 -o ro /dev/vda /mnt/sources")
+    guest.run(f"mkdir -p /mnt/sources && mount -t ext4 -o ro {guest.disk(0)} /mnt/sources")
 
 
 def grep(guest, folders=".", timeout=3600):

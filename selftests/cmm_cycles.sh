@@ -3,7 +3,7 @@
 # Loading, using and unloading leaves nothing behind, however often it is done.
 . "$(dirname "$0")/lib.sh"
 
-CYCLES=200
+CYCLES=100
 KMEMLEAK=$DEBUGFS/kmemleak
 
 cycle() {

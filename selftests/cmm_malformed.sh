@@ -112,8 +112,14 @@ log_is_rate_limited() {
 	beyond_c "refused without a word"
 	must_load sender="$ME"
 	before=$(refused)
-	for nr in $(seq 60); do
-		smsg CMM NONSENSE "$nr"
+	# Several at once: the limit is one of messages in a time.
+	for _ in $(seq 10); do
+		smsg "CMM NONSENSE
+SMSG $ME CMM NONSENSE
+SMSG $ME CMM NONSENSE
+SMSG $ME CMM NONSENSE
+SMSG $ME CMM NONSENSE
+SMSG $ME CMM NONSENSE"
 	done
 	smsg CMM SHRINK 5
 	settle pages 5
