@@ -14,5 +14,6 @@ pub mod size;
 pub mod system;
 pub mod tmem;
 pub mod user_id;
+pub mod vmrm;
 
 pub use user_id::UserId;
