@@ -9,6 +9,7 @@ pub mod diag;
 pub mod ebcdic;
 pub mod iucv;
 pub mod page_state;
+pub mod paging;
 pub mod respond;
 pub mod size;
 pub mod system;

@@ -78,6 +78,10 @@ pub enum Content {
 
 const CONTENT: u8 = 3;
 
+/// The content of a resident page that is on its way out. The guest never sees it: for it the page is resident, and
+/// each ESSA that sets something takes it away, so that the host notices.
+const LEAVING: u8 = 1;
+
 impl Content {
     /// All of them, in the order in which tables show them.
     pub const ALL: [Self; 3] = [Self::Resident, Self::Preserved, Self::Zero];
@@ -127,7 +131,7 @@ impl State {
     #[must_use]
     pub const fn content(self) -> Content {
         match self.0 & CONTENT {
-            0 | 1 => Content::Resident,
+            0 | LEAVING => Content::Resident,
             2 => Content::Preserved,
             _ => Content::Zero,
         }
@@ -194,6 +198,25 @@ impl State {
             (Usage::Unused, _) => Some(self),
             (Usage::Volatile, Content::Resident) => Some(self.with_content(Content::Zero)),
             _ => None,
+        }
+    }
+
+    /// Whether the content must be had from where the host has put it.
+    #[must_use]
+    pub const fn is_preserved(self) -> bool {
+        matches!(self.content(), Content::Preserved)
+    }
+
+    const fn is_leaving(self) -> bool {
+        self.0 & CONTENT == LEAVING
+    }
+
+    /// The state as the guest may see it.
+    const fn settled(self) -> Self {
+        if self.is_leaving() {
+            self.with_content(Content::Resident)
+        } else {
+            self
         }
     }
 
@@ -315,7 +338,9 @@ impl<T: Deref<Target = [AtomicU8]>> PageStates<T> {
     ) -> Result<State, ProgramInterruption> {
         let byte = self.byte(address).ok_or(ProgramInterruption::Addressing)?;
         // `after` gives a state for each.
-        Ok(Self::update(byte, |state| Some(state.after(operation))).unwrap_or_default())
+        Ok(Self::update(byte, |state| Some(state.after(operation)))
+            .unwrap_or_default()
+            .settled())
     }
 
     /// Takes the page at an absolute address, if it is of that usage and may still be taken.
@@ -324,12 +349,43 @@ impl<T: Deref<Target = [AtomicU8]>> PageStates<T> {
     /// it next that it is gone, not who is at it.
     #[must_use]
     pub fn take(&self, address: u64, usage: Usage) -> bool {
+        self.change(address, |state| {
+            state.taken().filter(|_| state.usage() == usage)
+        })
+    }
+
+    /// Begins to page the page at an absolute address out, if it is stable and resident. From here on the guest can take
+    /// that back, by ESSA or by releasing the page.
+    #[must_use]
+    pub fn leave(&self, address: u64) -> bool {
+        let stable = Usage::Stable as u8 | Content::Resident as u8;
+        self.change(address, |state| {
+            (state.0 & !NO_DAT == stable).then_some(State(state.0 | LEAVING))
+        })
+    }
+
+    /// The content of a page that was leaving is preserved. Not if the guest has taken that back.
+    #[must_use]
+    pub fn has_left(&self, address: u64) -> bool {
+        self.change(address, |state| {
+            state
+                .is_leaving()
+                .then(|| state.with_content(Content::Preserved))
+        })
+    }
+
+    /// A page that was leaving stays, one that was preserved is in a frame again, or its content is worth nothing. Not
+    /// if the guest has seen to that.
+    pub fn stays(&self, address: u64) -> bool {
+        self.change(address, |state| {
+            (state.is_leaving() || state.is_preserved())
+                .then(|| state.with_content(Content::Resident))
+        })
+    }
+
+    fn change(&self, address: u64, change: impl Fn(State) -> Option<State>) -> bool {
         self.byte(address)
-            .and_then(|byte| {
-                Self::update(byte, |state| {
-                    state.taken().filter(|_| state.usage() == usage)
-                })
-            })
+            .and_then(|byte| Self::update(byte, change))
             .is_some()
     }
 
@@ -451,6 +507,37 @@ mod tests {
             }
         }
         assert!(!PageStates::new(STORAGE).take(STORAGE, Usage::Unused));
+    }
+
+    #[test]
+    fn a_page_leaves_unless_the_guest_says_something() {
+        let states = PageStates::new(STORAGE);
+        let state = || states.get(0x1000).unwrap();
+        // It leaves, and comes back.
+        assert!(!states.has_left(0x1000) && !states.stays(0x1000));
+        assert!(states.leave(0x1000) && !states.leave(0x1000));
+        assert_eq!(states.execute(0x1000, Operation::Get).unwrap().byte(), 0);
+        assert!(states.has_left(0x1000) && state().is_preserved());
+        assert!(states.stays(0x1000) && state() == State::default());
+        // It stays.
+        assert!(states.leave(0x1000) && states.stays(0x1000) && !states.has_left(0x1000));
+        // The guest says something of it.
+        for operation in Operation::ALL {
+            states.stays(0x1000);
+            states.reset();
+            assert!(states.leave(0x1000));
+            let before = states.execute(0x1000, operation).unwrap();
+            assert_eq!(before, State::default());
+            assert_eq!(
+                states.has_left(0x1000),
+                operation == Operation::Get,
+                "{operation:?}"
+            );
+        }
+        for byte in [0x04, 0x08, 0x0c, 0x0f, 0x02, LEAVING] {
+            states.table()[1].store(byte, Ordering::Relaxed);
+            assert!(!states.leave(0x1000), "{byte:#x}");
+        }
     }
 
     #[test]
