@@ -5,10 +5,9 @@
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use cp_proto::SharedMemory;
 use cp_proto::counters::{COUNTERS_BYTES, CountersPage};
 use rustix::io::Errno;
-
-use crate::shared_memory::SharedMemory;
 
 /// A memfd with a [`CountersPage`], mapped.
 #[derive(Debug)]

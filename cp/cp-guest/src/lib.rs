@@ -15,7 +15,6 @@
 //! | [`link`] | the connections to `cpd` |
 //! | [`counters`] | the counters, shared with `cpd` |
 //! | [`page_states`] | the states of pages, shared with `cpd`, and pages that it wants |
-//! | [`shared_memory`] | memory that is shared with `cpd` |
 
 pub mod abi;
 pub mod counters;
@@ -24,4 +23,3 @@ pub mod guest;
 pub mod host;
 pub mod link;
 pub mod page_states;
-pub mod shared_memory;

@@ -15,12 +15,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cp_core::diag::ProgramInterruption;
 use cp_core::page_state::{Operation, PAGE_SIZE, PageStates, State, Usage};
-use cp_proto::{Resident, Selection, Taken};
+use cp_proto::{Resident, Selection, SharedMemory, Taken};
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
 use crate::host::Host;
-use crate::shared_memory::SharedMemory;
 
 /// How many pages of the list one exclusive section deals with: some milliseconds if all are scattered.
 const BATCH: usize = 1024;

@@ -19,6 +19,7 @@ mod error;
 mod frame;
 mod place;
 mod resident;
+mod shared_memory;
 mod socket;
 mod wire;
 
@@ -27,6 +28,7 @@ pub use error::ProtoError;
 pub use frame::{MAX_MESSAGE, decode, encode};
 pub use place::default_socket;
 pub use resident::Resident;
+pub use shared_memory::SharedMemory;
 pub use socket::{Listener, Socket};
 pub use wire::{
     Accounting, Event, Hello, Iucv, MAX_COMMAND, PROTOCOL_VERSION, Plist, Pools, Reply, Report,
