@@ -209,7 +209,7 @@ def string(text):
     return number(len(data)) + data
 
 
-def hello(role, version=4):
+def hello(role, version=5):
     return number(version) + role
 
 

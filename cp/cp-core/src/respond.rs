@@ -74,6 +74,12 @@ pub struct MemAssist {
 pub struct Usage {
     /// Pages of its storage that are resident in the host.
     pub resident_pages: u64,
+    /// Pages of its storage that are on the paging volume only.
+    pub preserved_pages: u64,
+    /// Pages that have come back from there.
+    pub page_reads: u64,
+    /// Pages that have left their frames.
+    pub page_writes: u64,
     /// CPU time.
     pub cpu_time: Duration,
     /// ESSA instructions it has issued.
@@ -87,8 +93,23 @@ pub struct HostView {
     pub frames: u64,
     /// What could be had without paging, in frames.
     pub available_frames: u64,
+    /// The paging volume.
+    pub paging: PagingView,
     /// How busy each of its CPUs has been lately, in percent.
     pub cpu_percent: Vec<u8>,
+}
+
+/// The paging volume; all zeroes if there is none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PagingView {
+    /// Its size, in pages.
+    pub pages: u64,
+    /// Pages in use.
+    pub in_use: u64,
+    /// The highest page that has been in use, counted from 1.
+    pub high: u64,
+    /// Reads and writes a second, lately.
+    pub rate: u64,
 }
 
 type Lines = Result<Vec<String>, CommandError>;
@@ -134,6 +155,7 @@ pub fn query(query: Query, caller: Caller, view: &dyn SystemView) -> Lines {
             )]
         }
         Query::Frames => frames(&view.host()),
+        Query::AllocPage => alloc_page(view.host().paging),
         Query::MemAssist(whose) => mem_assist(whose, caller, view)?,
         Query::Time => connect_time(view.now(), &myself("CQU")?),
     })
@@ -253,6 +275,47 @@ fn frames(host: &HostView) -> Vec<String> {
     ]
 }
 
+/// The volume is a file, so its extent counts pages, and it has no device number.
+fn alloc_page(volume: PagingView) -> Vec<String> {
+    let PagingView {
+        pages,
+        in_use,
+        high,
+        ..
+    } = volume;
+    let percent = format!("{}%", (in_use * 100).checked_div(pages).unwrap_or(0));
+    let last = pages.saturating_sub(1);
+    let (all, used, high) = (count(pages), count(in_use), count(high));
+    let mut lines = vec![
+        "                EXTENT     EXTENT  TOTAL  PAGES   HIGH    %".into(),
+        "VOLID  RDEV      START        END  PAGES IN USE   PAGE USED".into(),
+        "------ ---- ---------- ---------- ------ ------ ------ ----".into(),
+    ];
+    if pages > 0 {
+        lines.push(format!(
+            "PAGE01 0000 {:>10} {last:>10} {all:>6} {used:>6} {high:>6} {percent:>4}",
+            0
+        ));
+    }
+    lines.push(format!("{:34}------ ------        ----", ""));
+    for name in ["SUMMARY", "USABLE"] {
+        lines.push(format!(
+            "{name:34}{all:>6} {used:>6} {:>6} {percent:>4}",
+            ""
+        ));
+    }
+    lines
+}
+
+/// A number of pages in at most six columns.
+fn count(pages: u64) -> String {
+    if pages < 1_000_000 {
+        pages.to_string()
+    } else {
+        format!("{}K", pages >> 10)
+    }
+}
+
 fn mem_assist(whose: Option<Target>, caller: Caller, view: &dyn SystemView) -> Lines {
     let users = match (
         whose.map(|target| target.resolve(caller.user)),
@@ -332,7 +395,7 @@ fn load(host: &HostView, users: usize) -> Vec<String> {
         format!("AVGPROC-{average:03}% {:02}", cpus.len()),
         "XSTORE-000000/SEC MIGRATE-0000/SEC".into(),
         "MDC READS-000000/SEC WRITES-000000/SEC HIT RATIO-000%".into(),
-        "PAGING-0/SEC".into(),
+        format!("PAGING-{}/SEC", host.paging.rate),
         format!("Q0-00000(00000)                           DORMANT-{:05}", 0),
         "Q1-00000(00000)           E1-00000(00000)".into(),
         "Q2-00000(00000) EXPAN-000 E2-00000(00000)".into(),
@@ -353,7 +416,13 @@ fn load(host: &HostView, users: usize) -> Vec<String> {
 
 /// The times are of the whole virtual machine, not of its base CPU alone: the host counts them for its process.
 fn indicate_user(id: UserId, user: &UserView, now: OffsetDateTime) -> Vec<String> {
-    let resident = user.usage.resident_pages;
+    let Usage {
+        resident_pages: resident,
+        preserved_pages: preserved,
+        page_reads: reads,
+        page_writes: writes,
+        ..
+    } = user.usage;
     let connected = since(user.log_on_time, now).as_secs() / 60;
     let cpu = user.usage.cpu_time.as_secs();
     let used = format!("{:03}:{:02}", cpu / 60, cpu % 60);
@@ -364,7 +433,7 @@ fn indicate_user(id: UserId, user: &UserView, now: OffsetDateTime) -> Vec<String
         ),
         "IPLSYS=DEV NONE     DEVNUM=00001".into(),
         format!("PAGES: RES={resident:08} WS={resident:08} LOCKEDREAL=00000000 RESVD=00000000"),
-        "NPREF=00000000 PREF=00000000 READS=00000000 WRITES=00000000".into(),
+        format!("NPREF={preserved:08} PREF=00000000 READS={reads:08} WRITES={writes:08}"),
         format!(
             "CPU 00: CTIME={:02}:{:02} VTIME={used} TTIME={used} IO=000000",
             connected / 60,
@@ -375,17 +444,23 @@ fn indicate_user(id: UserId, user: &UserView, now: OffsetDateTime) -> Vec<String
 }
 
 fn spaces(id: UserId, user: &UserView) -> Vec<String> {
-    let resident = user.usage.resident_pages;
+    let Usage {
+        resident_pages: resident,
+        preserved_pages: preserved,
+        page_reads: reads,
+        page_writes: writes,
+        ..
+    } = user.usage;
     vec![
         format!(
             "Spaceid={id}:BASE  Owned size={} PRIVATE",
             size(user.storage_bytes)
         ),
-        format!("Pages: Main={resident} Xstore=--- Dasd=0 Locked=---"),
-        format!("Instan={resident}"),
+        format!("Pages: Main={resident} Xstore=--- Dasd={preserved} Locked=---"),
+        format!("Instan={}", resident + preserved),
         "Private paging:".into(),
         "  Xstore: Reads=--- Writes=--- Migrates=---".into(),
-        "  Dasd:   Reads=0 Writes=0".into(),
+        format!("  Dasd:   Reads={reads} Writes={writes}"),
         "Shared paging:".into(),
         "  Xstore: Reads=--- Writes=--- Migrates=---".into(),
         "  Dasd:   Reads=0 Writes=0".into(),
@@ -479,6 +554,9 @@ mod tests {
                 },
                 usage: Usage {
                     resident_pages: 1234,
+                    preserved_pages: 66,
+                    page_reads: 7,
+                    page_writes: 88,
                     cpu_time: Duration::from_millis(61_230),
                     essa_calls: 0,
                 },
@@ -494,6 +572,12 @@ mod tests {
             HostView {
                 frames: 524_288,
                 available_frames: 1000,
+                paging: PagingView {
+                    pages: 1_048_576,
+                    in_use: 20_972,
+                    high: 30_000,
+                    rate: 12,
+                },
                 cpu_percent: vec![10, 13],
             }
         }
@@ -578,9 +662,35 @@ mod tests {
         let lines = indicate(Indicate::User(Target::Myself), general("LINUX01"), &View).unwrap();
         assert!(lines[0].starts_with("USERID=LINUX01 ") && lines[0].contains("STOR=512M"));
         assert!(lines[2].starts_with("PAGES: RES=00001234 "));
+        assert!(
+            lines[3].starts_with("NPREF=00000066 ")
+                && lines[3].ends_with(" READS=00000007 WRITES=00000088")
+        );
         assert!(lines[4].starts_with("CPU 00: CTIME=01:05 VTIME=001:01 "));
         let lines = indicate(Indicate::Spaces(Target::Myself), general("LINUX01"), &View).unwrap();
-        assert_eq!(lines[1], "Pages: Main=1234 Xstore=--- Dasd=0 Locked=---");
+        assert_eq!(lines[1], "Pages: Main=1234 Xstore=--- Dasd=66 Locked=---");
+        assert_eq!(lines[5], "  Dasd:   Reads=7 Writes=88");
+    }
+
+    #[test]
+    fn the_paging_volume_is_shown() {
+        assert_eq!(
+            ask(Query::AllocPage),
+            [
+                "                EXTENT     EXTENT  TOTAL  PAGES   HIGH    %",
+                "VOLID  RDEV      START        END  PAGES IN USE   PAGE USED",
+                "------ ---- ---------- ---------- ------ ------ ------ ----",
+                "PAGE01 0000          0    1048575  1024K  20972  30000   2%",
+                "                                  ------ ------        ----",
+                "SUMMARY                            1024K  20972          2%",
+                "USABLE                             1024K  20972          2%",
+            ]
+        );
+        let without = alloc_page(PagingView::default());
+        assert_eq!(
+            without[4],
+            "SUMMARY                                0      0          0%"
+        );
     }
 
     #[test]
@@ -601,6 +711,7 @@ mod tests {
     fn load_is_averaged() {
         let lines = indicate(Indicate::Load, general("LINUX01"), &View).unwrap();
         assert_eq!(lines[0], "AVGPROC-011% 02");
+        assert!(lines.contains(&"PAGING-12/SEC".into()));
         assert!(lines.contains(&"PROC 0000-010% CP      PROC 0001-013% CP".into()));
     }
 

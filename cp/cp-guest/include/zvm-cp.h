@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ZVM_CP_ABI_VERSION 3u
+#define ZVM_CP_ABI_VERSION 4u
 
 /* Name of the data symbol, a struct zvm_cp_ops, that the library exports */
 #define ZVM_CP_OPS_SYMBOL "zvm_cp_ops"
@@ -141,6 +141,8 @@ struct zvm_cp_machine {
     int32_t ram_fd;
     uint32_t options;
     uint64_t ram_offset;
+    /* Where the storage is mapped */
+    void *ram;
     /* As the user gave them; NULL if not given */
     const char *user_id;
     const char *socket;

@@ -7,7 +7,7 @@
 use std::ffi::{c_char, c_int, c_void};
 
 /// `ZVM_CP_ABI_VERSION`
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 /// `ZVM_CP_ERROR_SIZE`
 pub const ERROR_SIZE: usize = 256;
 
@@ -69,6 +69,7 @@ pub struct Machine {
     pub ram_fd: i32,
     pub options: u32,
     pub ram_offset: u64,
+    pub ram: *mut c_void,
     pub user_id: *const c_char,
     pub socket: *const c_char,
 }
@@ -203,6 +204,7 @@ mod tests {
             ram_fd,
             options,
             ram_offset,
+            ram,
             user_id,
             socket
         );

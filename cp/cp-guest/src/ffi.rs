@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use cp_core::UserId;
@@ -27,6 +27,7 @@ use crate::guest::{Exception, Guest, Outcome, Shared};
 use crate::host::{AccessException, Cpu, Host, NotDiscarded, OutsideStorage};
 use crate::link::{Link, Logon, LogonError, socket_path};
 use crate::page_states::{Options, Pages};
+use crate::paging::Mapping;
 
 /// The control program identifier that Linux knows z/VM by, and the release that `QUERY CPLEVEL` names.
 const CPI: &str = "z/VM    7.3.0   ";
@@ -254,6 +255,9 @@ unsafe fn build(
             let ram = ram
                 .filter(|_| machine.ram_offset == 0)
                 .ok_or(OpenError::NoRam)?;
+            let start = NonNull::new(machine.ram).ok_or(OpenError::NoRam)?;
+            // SAFETY: The caller promises that the file is mapped there; it stays so until the process ends.
+            let mapping = unsafe { Mapping::new(start, machine.storage as usize) };
             let path =
                 socket_path(socket.map(|path| PathBuf::from(OsStr::from_bytes(path.to_bytes()))))?;
             let keep =
@@ -268,6 +272,7 @@ unsafe fn build(
                     keep(shared.counters().as_fd())?,
                     keep(shared.pages().as_fd())?,
                 ],
+                mapping,
             };
             Some(Link::log_on(logon, Arc::clone(&shared) as _)?)
         }

@@ -15,6 +15,7 @@
 //! | [`link`] | the connections to `cpd` |
 //! | [`counters`] | the counters, shared with `cpd` |
 //! | [`page_states`] | the states of pages, shared with `cpd`, and pages that it wants |
+//! | [`paging`] | storage that `cpd` pages |
 
 pub mod abi;
 pub mod counters;
@@ -23,3 +24,4 @@ pub mod guest;
 pub mod host;
 pub mod link;
 pub mod page_states;
+pub mod paging;

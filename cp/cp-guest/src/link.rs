@@ -24,7 +24,10 @@ use cp_proto::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
+use rustix::process::{Signal, getpid, kill_process};
 use thiserror::Error;
+
+use crate::paging::{Mapping, PagingError};
 
 /// How often a guest that has been saved looks for another `cpd`.
 const RETURN_INTERVAL: Duration = Duration::from_millis(200);
@@ -83,7 +86,7 @@ pub enum LogonError {
     },
     /// `cpd` does not let the guest in, or does not speak to it as it should.
     #[error("cannot log on to the Control Program: {0}")]
-    Refused(ProtoError),
+    Refused(PagingError),
     /// No thread.
     #[error("cannot start the thread that receives events: {0}")]
     Thread(io::Error),
@@ -102,18 +105,24 @@ pub struct Logon {
     pub cpus: u32,
     /// The memfds of its storage, of its counters and of the states of its pages.
     pub memory: [OwnedFd; 3],
+    /// Where the storage is mapped.
+    pub mapping: Mapping,
 }
 
 impl Logon {
-    fn connect(&self, saved: Option<SaveId>) -> Result<GuestConnection, ProtoError> {
-        GuestConnection::log_on(
+    fn connect(&self, saved: Option<SaveId>) -> Result<GuestConnection, PagingError> {
+        let connection = GuestConnection::log_on(
             &self.path,
             &self.user_id.to_string(),
             self.storage,
             self.cpus,
             self.memory.each_ref().map(AsFd::as_fd),
             saved,
-        )
+        )?;
+        if connection.wants_paging() {
+            self.mapping.offer(&connection)?;
+        }
+        Ok(connection)
     }
 }
 
@@ -163,7 +172,11 @@ impl Connections {
         let _taking = lock(&self.taking);
         let events = self.events();
         while wait(&events, Some(&Timespec::default())) {
-            self.receiver.event(events.event()?);
+            match events.event()? {
+                // What cannot be swept seems to be in use.
+                Event::Sweep => drop(self.logon.mapping.sweep()),
+                event => self.receiver.event(event),
+            }
         }
         Ok(())
     }
@@ -174,7 +187,12 @@ impl Connections {
             if let Err(error) = self.drain() {
                 match self.receiver.lost(&error) {
                     Some(save) => self.come_back(save),
-                    None => return,
+                    None => {
+                        if self.events().wants_paging() {
+                            end_process();
+                        }
+                        return;
+                    }
                 }
             }
         }
@@ -194,7 +212,7 @@ impl Connections {
                     return;
                 }
                 // It may be another guest of that name, and leave.
-                Err(ProtoError::Refused(reason)) if reason != refusal => {
+                Err(PagingError::Proto(ProtoError::Refused(reason))) if reason != refusal => {
                     self.tell(&format!("cannot come back yet: {reason}"));
                     refusal = reason;
                 }
@@ -231,6 +249,12 @@ impl Connections {
     }
 }
 
+/// Ends QEMU here and now. Whoever waits for a page waits for ever, and an orderly end would wait for him.
+fn end_process() {
+    // Nobody may signal himself less than this.
+    let _ = kill_process(getpid(), Signal::KILL);
+}
+
 /// Waits until there is an event, or the end; or looks only.
 fn wait(events: &GuestConnection, limit: Option<&Timespec>) -> bool {
     let mut fds = [PollFd::new(events, PollFlags::IN)];
@@ -242,9 +266,11 @@ impl Link {
     /// Logs a guest on.
     pub fn log_on(logon: Logon, receiver: Arc<dyn Receiver>) -> Result<Self, LogonError> {
         let connection = logon.connect(None).map_err(|error| match error {
-            ProtoError::Io {
-                what: "connect", ..
-            } => LogonError::Absent {
+            PagingError::Proto(
+                error @ ProtoError::Io {
+                    what: "connect", ..
+                },
+            ) => LogonError::Absent {
                 path: logon.path.clone(),
                 error,
             },
@@ -381,6 +407,8 @@ mod tests {
             storage: 4096,
             cpus: 1,
             memory: [memory(), memory(), memory()],
+            // SAFETY: Nothing is done with it, since nobody is there to ask for it.
+            mapping: unsafe { Mapping::new(std::ptr::NonNull::dangling(), 4096) },
         };
         let error = Link::log_on(logon, Arc::new(Nobody)).unwrap_err();
         let text = error.to_string();

@@ -131,6 +131,14 @@ impl Pages {
             .find(|(_, state)| matches!(state.usage(), Usage::Unused | Usage::Volatile))
     }
 
+    /// The guest gives up what is in whole pages: what the host has paged out of them is worth nothing either. To be
+    /// called before their memory is given back, so that nobody pages it in behind that.
+    pub fn released(&self, address: u64, bytes: u64) {
+        for page in (address..address + bytes).step_by(PAGE_SIZE as usize) {
+            self.states.stays(page);
+        }
+    }
+
     /// The guest was reset: all pages are stable.
     pub fn reset(&self) {
         self.states.reset();

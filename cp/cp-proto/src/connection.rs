@@ -41,7 +41,7 @@ impl Connection {
 
     fn open(path: &Path, role: Role) -> Result<Self, ProtoError> {
         let socket = Socket::connect(path)?;
-        let (system, _) = introduce(&socket, role, &[])?;
+        let Accepted { system, .. } = introduce(&socket, role, &[])?;
         Ok(Self { socket, system })
     }
 
@@ -123,6 +123,7 @@ pub struct GuestConnection {
     socket: Socket,
     system: String,
     session: Session,
+    paging: bool,
 }
 
 impl GuestConnection {
@@ -145,14 +146,27 @@ impl GuestConnection {
             cpus,
             saved,
         };
-        let (system, session) = introduce(&socket, role, &fds)?;
+        let accepted = introduce(&socket, role, &fds)?;
         // Events come when they come.
         socket.set_receive_timeout(None)?;
         Ok(Self {
             socket,
-            system,
-            session,
+            system: accepted.system,
+            session: accepted.session,
+            paging: accepted.paging,
         })
+    }
+
+    /// Whether [`Self::offer`] must be called before the guest touches its storage.
+    #[must_use]
+    pub fn wants_paging(&self) -> bool {
+        self.paging
+    }
+
+    /// Lets `cpd` page the storage, which is mapped at `address`.
+    pub fn offer(&self, address: u64, userfaultfd: BorrowedFd<'_>) -> Result<(), ProtoError> {
+        self.socket
+            .send_with(&Report::Paging { address }, &[userfaultfd])
     }
 
     /// The name of the system on the other side.
@@ -190,16 +204,27 @@ impl AsFd for GuestConnection {
     }
 }
 
-fn introduce(
-    socket: &Socket,
-    role: Role,
-    fds: &[BorrowedFd<'_>],
-) -> Result<(String, Session), ProtoError> {
+/// What [`Welcome::Accepted`] tells.
+struct Accepted {
+    system: String,
+    session: Session,
+    paging: bool,
+}
+
+fn introduce(socket: &Socket, role: Role, fds: &[BorrowedFd<'_>]) -> Result<Accepted, ProtoError> {
     socket.set_receive_timeout(Some(ANSWER_LIMIT))?;
     socket.set_send_timeout(Some(ANSWER_LIMIT))?;
     socket.send_with(&Hello::new(role), fds)?;
     match socket.receive()? {
-        Welcome::Accepted { system, session } => Ok((system, session)),
+        Welcome::Accepted {
+            system,
+            session,
+            paging,
+        } => Ok(Accepted {
+            system,
+            session,
+            paging,
+        }),
         Welcome::Refused { reason } => Err(ProtoError::Refused(reason)),
     }
 }

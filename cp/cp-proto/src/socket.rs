@@ -114,13 +114,19 @@ impl Socket {
 
     /// Receives a message. File descriptors that came with it are closed.
     pub fn receive<M: DeserializeOwned>(&self) -> Result<M, ProtoError> {
-        decode(&self.receive_bytes()?.0)
+        Ok(self.receive_with()?.0)
     }
 
     /// Receives a [`Hello`] and what file descriptors came with it, at most 3.
     pub fn receive_hello(&self) -> Result<(Hello, Vec<OwnedFd>), ProtoError> {
         let (bytes, fds) = self.receive_bytes()?;
         Ok((decode_hello(&bytes)?, fds))
+    }
+
+    /// Receives a message and what file descriptors came with it, at most 3.
+    pub fn receive_with<M: DeserializeOwned>(&self) -> Result<(M, Vec<OwnedFd>), ProtoError> {
+        let (bytes, fds) = self.receive_bytes()?;
+        Ok((decode(&bytes)?, fds))
     }
 
     fn receive_bytes(&self) -> Result<(Vec<u8>, Vec<OwnedFd>), ProtoError> {

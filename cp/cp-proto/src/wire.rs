@@ -9,8 +9,10 @@ use cp_core::page_state::{StateTable, Usage};
 use cp_core::{UserId, tmem};
 use serde::{Deserialize, Serialize};
 
+use crate::overview::Overview;
+
 /// Changes with every change of a message. The sides of a connection must be of the same version.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// The length of the longest command line, in characters: what DIAGNOSE X'08' takes.
 pub const MAX_COMMAND: usize = 240;
@@ -84,6 +86,8 @@ pub enum Welcome {
         system: String,
         /// For the guest's virtual CPUs; means nothing to others.
         session: Session,
+        /// Real memory is limited: a guest must report [`Report::Paging`] before it touches its storage.
+        paging: bool,
     },
     /// Stay out; the connection is closed.
     Refused {
@@ -157,6 +161,8 @@ pub enum Request {
         /// The file; absolute.
         path: PathBuf,
     },
+    /// All of the system at one look; only from an operator. Answered by [`Reply::Overview`].
+    Overview,
 }
 
 /// The answers to [`Request`]s.
@@ -214,6 +220,8 @@ pub enum Reply {
         /// Why, in one line.
         reason: String,
     },
+    /// To [`Request::Overview`].
+    Overview(Box<Overview>),
 }
 
 /// What operators do with transcendent memory.
@@ -270,6 +278,11 @@ pub struct Taken {
 /// What a guest tells `cpd` on its own account, on the connection on which it gets [`Event`]s.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
+    /// Its storage can be paged. Comes with a userfaultfd for it, of missing and of write-protected pages.
+    Paging {
+        /// Where the storage is in the guest's process.
+        address: u64,
+    },
     /// The pages that [`Event::Take`] asked for are the host's.
     Taken {
         /// Of the event.
@@ -376,6 +389,8 @@ pub enum Event {
         /// Which.
         selection: Selection,
     },
+    /// The guest's process shall forget which pages of the storage it has used, so that those show that it uses next.
+    Sweep,
     /// A line for the guest's console.
     Console {
         /// The line, without line end.

@@ -7,17 +7,13 @@ use cp_core::respond::{PAGE_BYTES, SystemView};
 use cp_core::system::{Authority, Caller};
 use cp_proto::{Accounting, Reply};
 
-use crate::daemon::{Core, Facts};
+use crate::daemon::Core;
 use crate::host;
 
 /// The records of one guest or of all. A guest sees its own only: who asks for another one's learns that it is not
 /// there, and who asks for all gets one.
 pub fn reply(core: &Core, caller: Caller, user_id: Option<UserId>) -> Reply {
-    let facts = Facts {
-        machine: &core.machine,
-        guests: &core.guests,
-        tmem: core.has_tmem(),
-    };
+    let facts = core.facts();
     let view = core.system.view(&facts);
     let visible = |&user: &UserId| caller.authority == Authority::Operator || user == caller.user;
     let users = match user_id {
@@ -48,6 +44,7 @@ pub fn reply(core: &Core, caller: Caller, user_id: Option<UserId>) -> Reply {
     Reply::Accounting(records)
 }
 
-fn microseconds(time: std::time::Duration) -> u64 {
+/// As much of a time as there is room for.
+pub fn microseconds(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

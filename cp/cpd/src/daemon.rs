@@ -2,7 +2,8 @@
 
 //! One system and those who are connected to it. A thread serves each connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
@@ -26,7 +27,9 @@ use time::OffsetDateTime;
 use crate::accounting;
 use crate::guest::{Guest, Resources};
 use crate::host::Machine;
+use crate::overview;
 use crate::ram::RamError;
+use crate::real::{Guests, RealMemory};
 use crate::tmem::{self, TmemStore};
 
 /// How long a client may take to say who it is, and how long a reply may stay unread.
@@ -36,6 +39,9 @@ const CLIENT_LIMIT: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const NO_TMEM: &str = "there is no transcendent memory: cpd was started with --tmem off";
+
+/// How many of VMRM's decisions are kept to be shown.
+const DECISIONS: usize = 8;
 
 /// How long guests may take to read that the system shuts down.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
@@ -53,8 +59,12 @@ pub struct Core {
     iucv: iucv::System,
     pub machine: Machine,
     /// `None` if there is no transcendent memory.
-    tmem: Option<Arc<TmemStore>>,
+    pub tmem: Option<Arc<TmemStore>>,
+    /// `None` if real memory is the host's, with all that it can do to get more.
+    pub real: Option<Arc<RealMemory>>,
     pub guests: BTreeMap<UserId, Guest>,
+    /// What VMRM has decided lately, the oldest first.
+    pub decisions: VecDeque<String>,
 }
 
 /// Why a client is not let in.
@@ -115,17 +125,31 @@ impl Client {
 
 impl Daemon {
     /// A system nobody is logged on to.
-    pub fn new(name: UserId, tmem: Option<TmemStore>) -> Self {
+    pub fn new(name: UserId, tmem: Option<Arc<TmemStore>>, real: Option<Arc<RealMemory>>) -> Self {
         let system = System::new(name, OffsetDateTime::now_utc());
         Self {
             core: Mutex::new(Core {
                 system,
                 iucv: iucv::System::new(),
                 machine: Machine::new(),
-                tmem: tmem.map(Arc::new),
+                tmem,
+                real,
                 guests: BTreeMap::new(),
+                decisions: VecDeque::new(),
             }),
         }
+    }
+
+    /// Keeps frames available, if they are limited.
+    pub fn scan(self: &Arc<Self>) -> io::Result<()> {
+        let real = self.lock().real.clone();
+        if let Some(real) = real {
+            let daemon = Arc::clone(self);
+            thread::Builder::new()
+                .name("demand scan".into())
+                .spawn(move || real.scan(&*daemon))?;
+        }
+        Ok(())
     }
 
     /// Serves all who connect, for ever.
@@ -169,11 +193,11 @@ impl Daemon {
     }
 
     /// A thread that panicked is a bug, but no reason to log everybody off.
-    fn lock(&self) -> MutexGuard<'_, Core> {
+    pub fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn serve_client(&self, socket: Socket) {
+    fn serve_client(self: &Arc<Self>, socket: Socket) {
         let limited = socket
             .set_receive_timeout(Some(CLIENT_LIMIT))
             .and_then(|()| socket.set_send_timeout(Some(CLIENT_LIMIT)));
@@ -225,6 +249,7 @@ impl Daemon {
                 let welcome = Welcome::Accepted {
                     system: core.system.name().into(),
                     session,
+                    paging: core.real.is_some(),
                 };
                 let guest = socket
                     .send(&welcome)
@@ -253,15 +278,25 @@ impl Daemon {
             ),
         };
         let system = self.lock().system.name().into();
-        socket.send(&Welcome::Accepted { system, session })?;
+        socket.send(&Welcome::Accepted {
+            system,
+            session,
+            paging: false,
+        })?;
         Ok(admitted)
     }
 
     /// Takes in what a guest reports, until its connection ends.
-    fn watch_guest(&self, socket: &Socket, user: UserId, session: Session) {
+    fn watch_guest(self: &Arc<Self>, socket: &Socket, user: UserId, session: Session) {
         let ended = socket.set_receive_timeout(None).and_then(|()| {
             loop {
-                let report: Report = socket.receive()?;
+                let (report, fds) = socket.receive_with()?;
+                if let Report::Paging { address } = report {
+                    if let Err(reason) = self.page(user, session, address, fds) {
+                        return Err(ProtoError::Refused(reason));
+                    }
+                    continue;
+                }
                 let mut core = self.lock();
                 if let Some(guest) = core
                     .guests
@@ -286,6 +321,30 @@ impl Daemon {
             core.log_off(user, &reason);
             core.deliver();
         }
+    }
+
+    /// Pages the storage of a guest from now on.
+    fn page(
+        self: &Arc<Self>,
+        user: UserId,
+        session: Session,
+        address: u64,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), String> {
+        let core = self.lock();
+        let guest = core
+            .guests
+            .get(&user)
+            .filter(|guest| guest.session == session);
+        let (Some(real), Some(guest)) = (&core.real, guest) else {
+            return Err("its storage is not paged".into());
+        };
+        let guests = Arc::clone(self) as _;
+        let pager = real
+            .admit(user, &guest.resources, address, fds, guests)
+            .map_err(|error| error.to_string())?;
+        guest.resources.ram.set_pager(pager);
+        Ok(())
     }
 
     /// Takes pages of a guest. Only who asks for them waits until the guest has given them up.
@@ -399,6 +458,9 @@ impl Daemon {
         let not_any_more = || format!("{user} is not logged on any more");
         let held = self.lock().guests.get_mut(&user).and_then(Guest::hold);
         match held.ok_or_else(not_any_more)?.recv_timeout(TAKE_LIMIT) {
+            Ok(()) if self.lock().real.is_some() => Err(format!(
+                "{user} cannot be saved: pages of it are on this system's paging volume"
+            )),
             Ok(()) if self.lock().iucv.is_declared(&user) => Err(format!(
                 "{user} uses IUCV, whose paths cannot be saved: unload what uses it (cmm and smsgiucv, af_iucv) first"
             )),
@@ -463,6 +525,7 @@ impl Daemon {
                 Request::Pools(request) => self.pools(client, request),
                 Request::Save { user_id, path } => self.save(client, user_id, &path),
                 Request::Restore { user_id, path } => self.restore(client, user_id, &path),
+                Request::Overview => overview::reply(self, client.caller()),
                 request => self.answer(client, request),
             };
             match socket.send(&reply) {
@@ -472,6 +535,44 @@ impl Daemon {
                 sent => sent?,
             }
         }
+    }
+}
+
+impl Guests for Daemon {
+    fn take(&self, pages: &[(UserId, u64)], limit: Duration) {
+        let mut core = self.lock();
+        let asked: Vec<_> = pages
+            .iter()
+            .filter_map(|&(user, pages)| {
+                let selection = Selection {
+                    pages,
+                    only: None,
+                    volatile_share: Selection::ALL,
+                    random: None,
+                };
+                core.guests.get_mut(&user)?.take(selection)
+            })
+            .collect();
+        drop(core);
+        let end = Instant::now() + limit;
+        for taken in asked {
+            // One that is too slow gives them up when it can.
+            let _ = taken.recv_timeout(end.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    fn sweep(&self) {
+        for guest in self.lock().guests.values() {
+            // One that does not listen is noticed by others.
+            let _ = guest.tell(Event::Sweep);
+        }
+    }
+
+    fn fail(&self, user: UserId, reason: &str) {
+        tracing::error!("{user} cannot be paged: {reason}");
+        let mut core = self.lock();
+        core.log_off(user, reason);
+        core.deliver();
     }
 }
 
@@ -508,6 +609,7 @@ impl Core {
                         .counters()
                         .into_iter()
                         .map(|(counter, value)| (counter.name().into(), value))
+                        .chain(guest.resources.paged())
                         .collect(),
                 ),
             },
@@ -521,7 +623,8 @@ impl Core {
             | Request::Tmem { .. }
             | Request::Pools(_)
             | Request::Save { .. }
-            | Request::Restore { .. } => failed("not under this lock"),
+            | Request::Restore { .. }
+            | Request::Overview => failed("not under this lock"),
             Request::Reset => match client {
                 Client::Cpu { user, .. } => {
                     self.reset(user);
@@ -532,7 +635,8 @@ impl Core {
         }
     }
 
-    fn command(&mut self, caller: Caller, text: &str) -> Reply {
+    /// Issues a command. What others are to hear of waits for [`Self::deliver`].
+    pub fn command(&mut self, caller: Caller, text: &str) -> Reply {
         let length = text.chars().count();
         if length > MAX_COMMAND {
             return failed(format!(
@@ -549,10 +653,13 @@ impl Core {
             iucv,
             machine,
             tmem,
+            real,
             guests,
+            ..
         } = self;
         let facts = Facts {
             machine,
+            real: real.as_deref(),
             guests,
             tmem: tmem.is_some(),
         };
@@ -566,7 +673,7 @@ impl Core {
     /// Carries out what others are to hear of.
     ///
     /// Logging a guest off makes more of it: its partners' paths are severed. It ends, since there is one less each time.
-    fn deliver(&mut self) {
+    pub fn deliver(&mut self) {
         loop {
             let mut leaving = BTreeMap::new();
             for effect in self.system.take_effects() {
@@ -606,14 +713,31 @@ impl Core {
             .get(&user)
             .map_or(0, |guest| guest.resources.usage().essa_calls);
         self.system.reset(user, essa_calls);
+        if let Some(guest) = self.guests.get_mut(&user) {
+            guest.resets += 1;
+        }
         self.iucv.reset(&user);
         if let Some((store, client)) = self.tmem_of(user) {
             store.reset(client);
         }
     }
 
-    pub fn has_tmem(&self) -> bool {
-        self.tmem.is_some()
+    /// Keeps a decision of VMRM to be shown, and forgets those of long ago.
+    pub fn note_decision(&mut self, decision: String) {
+        if self.decisions.len() == DECISIONS {
+            self.decisions.pop_front();
+        }
+        self.decisions.push_back(decision);
+    }
+
+    /// What its views are made from.
+    pub fn facts(&self) -> Facts<'_> {
+        Facts {
+            machine: &self.machine,
+            real: self.real.as_deref(),
+            guests: &self.guests,
+            tmem: self.tmem.is_some(),
+        }
     }
 
     fn tmem_of(&self, user: UserId) -> Option<(&TmemStore, ClientId)> {
@@ -678,7 +802,7 @@ fn tell(
     }
 }
 
-fn failed(reason: impl Into<String>) -> Reply {
+pub fn failed(reason: impl Into<String>) -> Reply {
     Reply::Failed {
         reason: reason.into(),
     }
@@ -702,6 +826,8 @@ fn new_session() -> Result<Session, Refusal> {
 /// What commands need to know of the host.
 pub struct Facts<'a> {
     pub machine: &'a Machine,
+    /// If it is limited.
+    pub real: Option<&'a RealMemory>,
     pub guests: &'a BTreeMap<UserId, Guest>,
     /// Whether there is transcendent memory.
     pub tmem: bool,
@@ -723,7 +849,11 @@ impl Host for Facts<'_> {
     }
 
     fn machine(&self) -> HostView {
-        self.machine.view()
+        let host = self.machine.view();
+        match self.real {
+            Some(real) => real.view(host),
+            None => host,
+        }
     }
 
     fn tmem(&self) -> bool {

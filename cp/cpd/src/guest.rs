@@ -21,6 +21,7 @@ use rustix::io::{pread, retry_on_intr};
 
 use crate::host;
 use crate::ram::{GuestRam, RamError, check_size};
+use crate::real::Pager;
 
 /// How many events may wait for a guest to read them: more than all paths of `*MSG` and some programs' messages can
 /// make at once. A guest that leaves more unread does not live any more.
@@ -43,8 +44,10 @@ pub struct Resources {
     /// Its storage.
     pub ram: Arc<GuestRam>,
     counters: OwnedFd,
-    page_states: OwnedFd,
-    pid: u32,
+    /// The table of its page states.
+    pub page_states: OwnedFd,
+    /// Its process.
+    pub pid: u32,
 }
 
 impl Resources {
@@ -97,6 +100,23 @@ impl Resources {
         counters::read(&page[..length])
     }
 
+    /// What its pager has counted, if it has one.
+    pub fn paged(&self) -> impl Iterator<Item = (String, u64)> {
+        let view = self.ram.pager().map(Pager::view);
+        let counts = view.map(|view| {
+            [
+                ("page_ins", view.page_ins),
+                ("pages_in", view.pages_in),
+                ("pages_out", view.pages_out),
+                ("pages_stayed", view.stayed),
+            ]
+        });
+        counts
+            .into_iter()
+            .flatten()
+            .map(|(name, count)| (name.into(), count))
+    }
+
     /// One counter, as it is now.
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters()
@@ -107,8 +127,12 @@ impl Resources {
 
     /// What the guest uses.
     pub fn usage(&self) -> Usage {
+        let paged = self.ram.pager().map(Pager::view).unwrap_or_default();
         Usage {
             resident_pages: self.ram.resident_pages(),
+            preserved_pages: paged.preserved,
+            page_reads: paged.pages_in,
+            page_writes: paged.pages_out,
             cpu_time: host::cpu_time(self.pid),
             essa_calls: self.counter(Counter::EssaCalls),
         }
@@ -122,6 +146,8 @@ pub struct Guest {
     pub resources: Resources,
     /// What its CPUs must know.
     pub session: Session,
+    /// How often it was reset.
+    pub resets: u64,
     /// Its part of transcendent memory, if there is any.
     pub tmem: Option<ClientId>,
     /// The connections of its CPUs.
@@ -151,6 +177,7 @@ impl Guest {
         Ok(Self {
             resources,
             session,
+            resets: 0,
             tmem: None,
             cpus: BTreeMap::new(),
             socket,
@@ -195,6 +222,8 @@ impl Guest {
                     let _ = taker.send(taken);
                 }
             }
+            // Is not the guest's to deal with, since a file descriptor came along.
+            Report::Paging { .. } => {}
             Report::Held => {
                 for holder in self.holders.drain(..) {
                     let _ = holder.send(());

@@ -5,7 +5,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use cp_core::respond::{HostView, PAGE_BYTES};
+use cp_core::respond::{HostView, PAGE_BYTES, PagingView};
 use procfs::{Current, CurrentSI, KernelStats, Meminfo};
 use time::OffsetDateTime;
 
@@ -58,6 +58,7 @@ impl Machine {
         HostView {
             frames: total / PAGE_BYTES,
             available_frames: available / PAGE_BYTES,
+            paging: PagingView::default(),
             cpu_percent: self.cpu_percent(),
         }
     }

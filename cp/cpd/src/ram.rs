@@ -2,13 +2,16 @@
 
 //! The storage of a guest.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
 
 use cp_core::respond::PAGE_BYTES;
 use cp_proto::Resident;
 use rustix::fs::{fcntl_get_seals, fstat};
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 use thiserror::Error;
+
+use crate::real::{Held, Pager};
 
 /// What `st_blocks` counts in, in bytes.
 const BLOCK_BYTES: u64 = 512;
@@ -21,6 +24,8 @@ const BLOCK_BYTES: u64 = 512;
 pub struct GuestRam {
     memfd: OwnedFd,
     size: u64,
+    /// Whoever must bring pages back before they are touched, if real memory is limited.
+    pager: OnceLock<Arc<Pager>>,
 }
 
 /// Why a file descriptor is no guest storage.
@@ -69,11 +74,49 @@ pub fn check_size(fd: &OwnedFd, what: &'static str, size: u64) -> Result<(), Ram
     }
 }
 
+/// How many pages of a memory file take memory.
+pub fn resident_pages(memfd: &OwnedFd) -> u64 {
+    // Fails only for a descriptor that is none.
+    fstat(memfd).map_or(0, |stat| {
+        stat.st_blocks.unsigned_abs() * BLOCK_BYTES / PAGE_BYTES
+    })
+}
+
+impl AsFd for GuestRam {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.memfd.as_fd()
+    }
+}
+
 impl GuestRam {
     /// Takes a memfd as the storage of a guest, `size` bytes from address 0 on.
     pub fn new(memfd: OwnedFd, size: u64) -> Result<Self, RamError> {
         check_size(&memfd, "storage", size)?;
-        Ok(Self { memfd, size })
+        Ok(Self {
+            memfd,
+            size,
+            pager: OnceLock::new(),
+        })
+    }
+
+    /// From now on pages may leave their frames.
+    pub fn set_pager(&self, pager: Arc<Pager>) {
+        // A guest has one in its life.
+        let _ = self.pager.set(pager);
+    }
+
+    /// Whoever pages it, if real memory is limited.
+    pub fn pager(&self) -> Option<&Pager> {
+        self.pager.get().map(Arc::as_ref)
+    }
+
+    /// Keeps a range in its frames.
+    fn hold(&self, address: u64, length: u64) -> Result<Option<Held<'_>>, OutOfRange> {
+        let held = self.pager.get().map(|pager| pager.hold(address, length));
+        held.transpose().map_err(|error| {
+            tracing::error!("storage cannot be paged in: {error}");
+            OutOfRange { address, length }
+        })
     }
 
     /// How many pages it has.
@@ -90,6 +133,7 @@ impl GuestRam {
     pub fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), OutOfRange> {
         let length = bytes.len() as u64;
         self.check(address, length)?;
+        let _held = self.hold(address, length)?;
         let mut done = 0;
         while done < bytes.len() {
             match retry_on_intr(|| pread(&self.memfd, &mut bytes[done..], address + done as u64)) {
@@ -105,6 +149,7 @@ impl GuestRam {
     pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), OutOfRange> {
         let length = bytes.len() as u64;
         self.check(address, length)?;
+        let _held = self.hold(address, length)?;
         let mut done = 0;
         while done < bytes.len() {
             match retry_on_intr(|| pwrite(&self.memfd, &bytes[done..], address + done as u64)) {
@@ -118,10 +163,7 @@ impl GuestRam {
 
     /// How many pages are resident: what the host's file system says, so that it is true whatever the guest does.
     pub fn resident_pages(&self) -> u64 {
-        // Fails only for a descriptor that is none.
-        fstat(&self.memfd).map_or(0, |stat| {
-            stat.st_blocks.unsigned_abs() * BLOCK_BYTES / PAGE_BYTES
-        })
+        resident_pages(&self.memfd)
     }
 
     /// Checks that a range is in the storage.

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -32,7 +33,38 @@ const TRIM_PAGES: u64 = 1024;
 #[derive(Debug)]
 pub struct TmemStore {
     store: Mutex<Store>,
+    /// The frames that it takes, and those of them that can be had again, for who must not wait for the lock.
+    frames: AtomicU64,
+    ephemeral: AtomicU64,
     epochs: AtomicU64,
+}
+
+/// The store, whose size is known when it is let go.
+struct Locked<'a> {
+    store: MutexGuard<'a, Store>,
+    owner: &'a TmemStore,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Store {
+        &mut self.store
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let (frames, ephemeral) = (self.store.frames(), self.store.ephemeral_frames());
+        self.owner.frames.store(frames, Ordering::Relaxed);
+        self.owner.ephemeral.store(ephemeral, Ordering::Relaxed);
+    }
 }
 
 /// Why pools are not saved or restored.
@@ -55,13 +87,39 @@ impl TmemStore {
     pub fn new(frames: u64) -> rustix::io::Result<Self> {
         Ok(Self {
             store: Mutex::new(Store::new(frames)),
+            frames: AtomicU64::new(0),
+            ephemeral: AtomicU64::new(0),
             epochs: AtomicU64::new(random()?),
         })
     }
 
     /// A thread that panicked is a bug, but no reason to lose what guests have stored.
-    fn lock(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_> {
+        Locked {
+            store: self.store.lock().unwrap_or_else(PoisonError::into_inner),
+            owner: self,
+        }
+    }
+
+    /// The frames that it takes. Waits for nobody.
+    pub fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    /// The frames of ephemeral pages. Waits for nobody.
+    pub fn ephemeral_frames(&self) -> u64 {
+        self.ephemeral.load(Ordering::Relaxed)
+    }
+
+    /// Evicts ephemeral pages until that many frames are free.
+    pub fn evict(&self, frames: u64) {
+        let mut left = frames;
+        while left > 0 {
+            match self.lock().evict(left.min(TRIM_PAGES)) {
+                0 => return,
+                freed => left = left.saturating_sub(freed),
+            }
+        }
     }
 
     fn next_epoch(&self) -> Epoch {

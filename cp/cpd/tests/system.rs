@@ -16,15 +16,19 @@ use cp_core::tmem::{Frames, Function};
 use cp_core::{UserId, ebcdic, tmem};
 use cp_proto::counters::COUNTERS_BYTES;
 use cp_proto::{
-    Connection, CpuConnection, Event, GuestConnection, Hello, Iucv, Plist, Pools, ProtoError,
-    Reply, Report, Request, Role, Selection, Session, Socket, Taken, Tmem, Welcome,
+    Connection, CpuConnection, Event, GuestConnection, Hello, Iucv, Overview, Plist, Pools,
+    ProtoError, Reply, Report, Request, Role, Selection, Session, Socket, Taken, Tmem, Welcome,
 };
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 use rustix::io::{pread, pwrite};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 const STORAGE: u64 = 16 << 20;
+
+/// How long an event may take to come.
+const EVENT_LIMIT: Duration = Duration::from_secs(60);
 
 /// A system of its own.
 struct Cpd {
@@ -115,6 +119,8 @@ impl Guest {
             [ram.as_fd(), counters.as_fd(), states.as_fd()],
             None,
         )?;
+        // What does not come is a failure, and no reason to wait for ever.
+        set_socket_timeout(&connection, Timeout::Recv, Some(EVENT_LIMIT)).unwrap();
         Ok(Self {
             ram,
             states,
@@ -133,6 +139,13 @@ impl Guest {
 }
 
 /// Waits until a command gives that return code.
+fn overview(cpd: &Cpd) -> Overview {
+    match cpd.operator().call(&Request::Overview).unwrap() {
+        Reply::Overview(overview) => *overview,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn wait_for(operator: &mut Connection, text: &str, rc: u32) {
     let end = Instant::now() + Duration::from_secs(10);
     while operator.command(text).unwrap().rc != rc {
@@ -417,6 +430,9 @@ fn pages_go_to_the_store_and_come_back_until_a_reset() {
         panic!("no listing")
     };
     assert_eq!((listing.used, listing.guests[0].pools[0].pages), (1, 1));
+    let Overview { frames, guests, .. } = overview(&cpd);
+    assert_eq!(frames.tmem_ephemeral + frames.tmem_persistent, 1);
+    assert_eq!(guests[0].tmem_frames, 1);
 
     let got = tmem_call(&mut cpu, Function::Batch, get.clone());
     assert_eq!((got.rc, got.block[67]), (0, 0));
@@ -525,6 +541,54 @@ fn iucv(cpu: &mut CpuConnection, function: u64, plist: [u8; 40]) -> Iucv {
     cpu.iucv(function, Plist(plist)).unwrap().unwrap()
 }
 
+/// The parameter list that connects to *MSG.
+fn msg_service() -> [u8; 40] {
+    let mut connect = [0; 40];
+    connect[5] = 255;
+    connect[8..16].copy_from_slice(&ebcdic::padded::<8>("*MSG"));
+    connect
+}
+
+/// The next interrupt; none of those before it is retracted in time.
+fn interrupt(guest: &Guest) -> [u8; 40] {
+    loop {
+        match guest.connection.event().unwrap() {
+            Event::Interrupt { buffer, .. } => return buffer.0,
+            Event::Retract { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What `smsgiucv` of Linux does when it is loaded, but for `SET SMSG IUCV`; gives the path.
+fn connect_to_msg(guest: &Guest, cpu: &mut CpuConnection) -> [u8; 2] {
+    iucv(cpu, DECLARE_BUFFER, [0; 40]);
+    let connected = iucv(cpu, CONNECT, msg_service());
+    assert_eq!(connected.cc, 0);
+    let path = [connected.plist.0[0], connected.plist.0[1]];
+    let complete = interrupt(guest);
+    assert_eq!((complete[3], &complete[..2]), (2, &path[..]));
+    path
+}
+
+/// Who has sent a special message, and its text, by way of the guest's storage.
+fn special_message(guest: &Guest, cpu: &mut CpuConnection, path: [u8; 2]) -> String {
+    let pending = interrupt(guest);
+    assert_eq!(pending[3], 9, "message pending");
+    let length = u32::from_be_bytes(pending[0x10..0x14].try_into().unwrap()) as usize;
+    let mut receive = [0; 40];
+    receive[..2].copy_from_slice(&path);
+    receive[2] = 0x07;
+    receive[4..8].copy_from_slice(&pending[4..8]);
+    receive[8..12].copy_from_slice(&pending[8..12]);
+    receive[0x0c..0x10].copy_from_slice(&0x3000_u32.to_be_bytes());
+    receive[0x10..0x14].copy_from_slice(&100_u32.to_be_bytes());
+    assert_eq!(iucv(cpu, RECEIVE, receive).cc, 0);
+    let mut received = vec![0; length];
+    pread(&guest.ram, &mut received[..], 0x3000).unwrap();
+    ebcdic::to_string(&received)
+}
+
 /// What `smsgiucv` of Linux does, up to the text in the guest's storage.
 #[test]
 fn smsg_reaches_the_guest() {
@@ -537,63 +601,17 @@ fn smsg_reaches_the_guest() {
         "an operation exception without a buffer"
     );
     assert_eq!(iucv(&mut cpu, QUERY, [0; 40]).r0, Some(40));
-    iucv(&mut cpu, DECLARE_BUFFER, [0; 40]);
-    let mut connect = [0; 40];
-    connect[5] = 255;
-    connect[8..16].copy_from_slice(&ebcdic::padded::<8>("*MSG"));
-    let connected = iucv(&mut cpu, CONNECT, connect);
-    assert_eq!(connected.cc, 0);
-    let path = [connected.plist.0[0], connected.plist.0[1]];
-    let Event::Interrupt { buffer, .. } = guest.connection.event().unwrap() else {
-        panic!()
-    };
-    assert_eq!(
-        (buffer.0[3], [buffer.0[0], buffer.0[1]]),
-        (2, path),
-        "connection complete"
-    );
+    let path = connect_to_msg(&guest, &mut cpu);
 
     let mut operator = Connection::operator(&cpd.path, "VMRMSVM").unwrap();
-    assert_eq!(
-        operator
-            .command("SMSG LINUX01 CMM SHRINK 20000")
-            .unwrap()
-            .rc,
-        57
-    );
+    let mut smsg = |text| operator.command(text).unwrap().rc;
+    assert_eq!(smsg("SMSG LINUX01 CMM SHRINK 20000"), 57);
     assert_eq!(cpu.command("SET SMSG IUCV").unwrap().rc, 0);
+    assert_eq!(smsg("SMSG LINUX01 CMM SHRINK 20000"), 0);
     assert_eq!(
-        operator
-            .command("SMSG LINUX01 CMM SHRINK 20000")
-            .unwrap()
-            .rc,
-        0
+        special_message(&guest, &mut cpu, path),
+        "VMRMSVM CMM SHRINK 20000"
     );
-    let Event::Interrupt {
-        buffer: Plist(pending),
-        ..
-    } = guest.connection.event().unwrap()
-    else {
-        panic!()
-    };
-    let text = ebcdic::from_str("VMRMSVM CMM SHRINK 20000");
-    assert_eq!(pending[3], 9, "message pending");
-    assert_eq!(
-        u32::from_be_bytes(pending[0x10..0x14].try_into().unwrap()) as usize,
-        text.len()
-    );
-
-    let mut receive = [0; 40];
-    receive[..2].copy_from_slice(&path);
-    receive[2] = 0x07;
-    receive[4..8].copy_from_slice(&pending[4..8]);
-    receive[8..12].copy_from_slice(&pending[8..12]);
-    receive[0x0c..0x10].copy_from_slice(&0x3000_u32.to_be_bytes());
-    receive[0x10..0x14].copy_from_slice(&100_u32.to_be_bytes());
-    assert_eq!(iucv(&mut cpu, RECEIVE, receive).cc, 0);
-    let mut received = vec![0; text.len()];
-    pread(&guest.ram, &mut received[..], 0x3000).unwrap();
-    assert_eq!(received, text);
 
     // 255 may wait, no more.
     for n in 0..255 {
@@ -610,7 +628,7 @@ fn smsg_reaches_the_guest() {
     )
     .unwrap();
     assert_eq!(
-        cpu.iucv(CONNECT, Plist(connect)).unwrap(),
+        cpu.iucv(CONNECT, Plist(msg_service())).unwrap(),
         Err(1),
         "no buffer after a reset"
     );
@@ -618,6 +636,109 @@ fn smsg_reaches_the_guest() {
         operator.command("SMSG LINUX01 X").unwrap().lines,
         ["HCPMFS057E LINUX01 not receiving; SMSG OFF"]
     );
+}
+
+/// Frames are short, since more are to be available than there are.
+#[test]
+fn vmrm_tells_guests_to_release_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("vmrm.conf");
+    let configure = |notify: &str| {
+        let text = format!(
+            "ADMIN MSGUSER ADMIN\n{notify}\nMEMORY INTERVAL 1\nMEMORY FLOOR 4M\nMEMORY AVAILABLE 99 100\n"
+        );
+        fs::write(&file, text).unwrap();
+    };
+    let path = directory.path().join("cp/cp.sock");
+    let options = ["--vmrm", file.to_str().unwrap()];
+    configure("NOTIFY LINUX01");
+    let wrong = command(&path).args(options).output().unwrap();
+    let complaint = String::from_utf8(wrong.stderr).unwrap();
+    assert!(
+        complaint.contains("vmrm.conf: line 2: NOTIFY LINUX01 is no statement"),
+        "{complaint}"
+    );
+
+    configure("NOTIFY MEMORY LINUX*");
+    let mut cpd = Cpd::start_with(&path, &options);
+    let mut log = BufReader::new(cpd.child.stderr.take().unwrap()).lines();
+    let mut logged = |text: &str| {
+        log.find(|line| line.as_ref().unwrap().contains(text))
+            .unwrap()
+    };
+    let admin = Guest::log_on(&cpd, "ADMIN");
+    let [(linux, mut cpu, msg), (other, ..)] = ["LINUX01", "DB01"].map(|user| {
+        let guest = Guest::log_on(&cpd, user);
+        pwrite(&guest.ram, &vec![1; STORAGE as usize / 2], 0).unwrap();
+        let mut cpu = guest.cpu(0);
+        let path = connect_to_msg(&guest, &mut cpu);
+        assert_eq!(cpu.command("SET SMSG IUCV").unwrap().rc, 0);
+        (guest, cpu, path)
+    });
+    // All but its floor.
+    let shrink = "VMRMSVM CMM SHRINK 3072";
+    assert_eq!(special_message(&linux, &mut cpu, msg), shrink);
+    let Event::Console { text } = admin.connection.event().unwrap() else {
+        panic!("the administrator is not told")
+    };
+    for line in [text, logged("SHRINK").unwrap()] {
+        assert!(
+            line.contains("LINUX01 CMM SHRINK 3072, was 0: constraint "),
+            "{line}"
+        );
+        assert!(
+            line.ends_with("resident=2048 preserved=0 floor=1024 share=1024"),
+            "{line}"
+        );
+    }
+
+    let seen = overview(&cpd);
+    assert_eq!(
+        (seen.system.as_str(), seen.frames.guests),
+        ("COOPMEM", 4096)
+    );
+    assert!(seen.frames.all > seen.frames.available && seen.time_us > 0);
+    let [_, db01, linux01] = &seen.guests[..] else {
+        panic!("{seen:?}")
+    };
+    assert_eq!((linux01.storage, linux01.resident), (4096, 2048));
+    assert_eq!(linux01.states[(Usage::Stable, Content::Resident)], 2048);
+    assert_eq!((linux01.asked, db01.asked), (Some(3072), None));
+    assert!(linux01.cpu_time_us > 0);
+    let [decision] = &seen.decisions[..] else {
+        panic!("{seen:?}")
+    };
+    assert!(decision.starts_with("LINUX01 CMM SHRINK 3072, was 0: "));
+    assert!(matches!(
+        cpu.call(&Request::Overview).unwrap(),
+        Reply::Failed { .. }
+    ));
+
+    // A wrong file changes nothing. After a reset it has released nothing, and takes no messages.
+    let hang_up = |cpd: &Cpd| {
+        let pid = Pid::from_raw(i32::try_from(cpd.child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::HUP).unwrap();
+    };
+    configure("NOTIFY MEMORY");
+    hang_up(&cpd);
+    logged("line 2: the statement ends too early: it needs user IDs").unwrap();
+    assert_eq!(cpu.call(&Request::Reset).unwrap(), Reply::Done);
+    let msg = connect_to_msg(&linux, &mut cpu);
+    assert_eq!(cpu.command("SET SMSG IUCV").unwrap().rc, 0);
+    assert_eq!(special_message(&linux, &mut cpu, msg), shrink);
+
+    // What it does not name any more, it gives back.
+    configure("NOTIFY MEMORY WEB*");
+    hang_up(&cpd);
+    logged("was read again").unwrap();
+    let shrink = "VMRMSVM CMM SHRINK 0";
+    assert_eq!(special_message(&linux, &mut cpu, msg), shrink);
+    rustix::net::recv(
+        &other.connection,
+        &mut [0; 256],
+        rustix::net::RecvFlags::DONTWAIT,
+    )
+    .unwrap_err();
 }
 
 #[test]

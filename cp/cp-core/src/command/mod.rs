@@ -88,6 +88,8 @@ pub enum Query {
     Storage,
     /// `FRames`
     Frames,
+    /// `ALLOC PAGE`
+    AllocPage,
     /// `MEMAssist [FOR] [* | [USER] userid]`: of whom; without an operand, all that the caller may see
     MemAssist(Option<Target>),
     /// `Time`

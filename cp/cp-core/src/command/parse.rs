@@ -92,6 +92,8 @@ fn query(mut operands: Operands<'_>) -> Result<Query, CommandError> {
         }
     } else if choose(&word, &[("Virtual", ())]).is_some() {
         operands.keyword(VIRTUALS)?
+    } else if choose(&word, &[("ALLOC", ())]).is_some() {
+        operands.keyword(&[("PAGE", Query::AllocPage)])?
     } else {
         // CP takes any other word as a user ID.
         Query::User(UserId::new(&word).map_err(|_| operands.invalid_option(word))?)
@@ -404,6 +406,8 @@ mod tests {
             (minimum..=keyword.len()).map(|length| &keyword[..length])
         }
         for verb in abbreviations("Query") {
+            let alloc = parse(&format!("{verb} alloc page"));
+            assert_eq!(alloc, Ok(Command::Query(Query::AllocPage)));
             for &(keyword, query) in QUERIES {
                 for operand in abbreviations(keyword) {
                     assert_eq!(

@@ -130,7 +130,14 @@ impl System {
             // SMSG ON means VMCF, which does not exist here: nobody can be authorized for it.
             (MessageClass::Special, Reception::On) => refused("not authorized for VMCF"),
             (_, Reception::Iucv) => match messages.deliver(class, from, user, text) {
-                Ok(()) => Ok(()),
+                Ok(()) => {
+                    if class == MessageClass::Special
+                        && let Some(pages) = shrink(text)
+                    {
+                        self.settings(user, "MSG")?.asked = Some(pages);
+                    }
+                    Ok(())
+                }
                 // Nobody listens, so the console does, as if set to ON.
                 Err(NotTaken::NotConnected) if class == MessageClass::Message => {
                     self.show(from, kind, user, text, host);
@@ -174,11 +181,20 @@ impl System {
     }
 }
 
+/// How many pages a message to a balloon asks for.
+fn shrink(text: &str) -> Option<u64> {
+    let words: Vec<_> = text.split_ascii_whitespace().collect();
+    match words[..] {
+        ["CMM", "SHRINK", pages] => pages.parse().ok(),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{Effect, LogOnError};
     use super::*;
-    use crate::respond::{HostView, Usage};
+    use crate::respond::{HostView, SystemView, Usage};
     use proptest::prelude::*;
     use time::OffsetDateTime;
 
@@ -383,6 +399,31 @@ mod tests {
         f.system.reset(id("LINUX01"), 0);
         assert!(f.as_user("LINUX01", "Q TERM").1.contains("AUTOCR ON"));
         assert!(f.as_user("LINUX01", "Q SET").1.contains("SMSG OFF"));
+    }
+
+    #[test]
+    fn what_a_balloon_is_asked_for_is_known_until_a_reset() {
+        let mut f = Fixture::new();
+        let asked = |f: &Fixture| {
+            let user = f.system.view(&FakeHost).user(id("LINUX01"));
+            user.unwrap().settings.asked
+        };
+        f.as_operator("SMSG LINUX01 CMM SHRINK 20000");
+        assert_eq!(asked(&f), None);
+        f.as_user("LINUX01", "SET SMSG IUCV\nSET MSG IUCV");
+        f.as_operator("SMSG LINUX01 CMM  SHRINK 20000");
+        assert_eq!(asked(&f), Some(20000));
+        for other in [
+            "SMSG LINUX01 CMM REUSE 1 2",
+            "SMSG LINUX01 CMM SHRINK X",
+            "SMSG LINUX02 CMM SHRINK 1",
+            "MSG LINUX01 CMM SHRINK 1",
+        ] {
+            f.as_operator(other);
+        }
+        assert_eq!(asked(&f), Some(20000));
+        f.system.reset(id("LINUX01"), 0);
+        assert_eq!(asked(&f), None);
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub enum Authority {
     Operator,
 }
 
-/// What a virtual machine has set by `SET` and `TERMINAL`. Gone at logoff and at reset.
+/// What a virtual machine has set by `SET` and `TERMINAL`, and what it was asked for. Gone at logoff and at reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `SET MSG`
@@ -69,6 +69,9 @@ pub struct Settings {
     pub more: (u8, u8),
     /// `TERMINAL LINESIZE`; 0 is `OFF`.
     pub line_size: u8,
+    /// The pages of the last `CMM SHRINK` that it took, whoever sent it: the balloon as others want it to be. CP
+    /// does not know what the guest made of it.
+    pub asked: Option<u64>,
 }
 
 impl Default for Settings {
@@ -82,6 +85,7 @@ impl Default for Settings {
             hold: true,
             more: (50, 10),
             line_size: 80,
+            asked: None,
         }
     }
 }

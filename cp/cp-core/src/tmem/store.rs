@@ -229,6 +229,33 @@ impl Store {
             .collect()
     }
 
+    /// The memory that all pages take, in frames.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        frames_of_bytes(self.bytes())
+    }
+
+    /// The memory that all ephemeral pages take, in frames.
+    #[must_use]
+    pub fn ephemeral_frames(&self) -> u64 {
+        let of = |client: &Client| client.bytes_of(Kind::Ephemeral);
+        frames_of_bytes(self.clients.values().map(of).sum())
+    }
+
+    /// Evicts ephemeral pages of the guests that have most for their weight until that many frames are free, or there
+    /// are none left. Tells how many frames are.
+    pub fn evict(&mut self, frames: u64) -> u64 {
+        let before = self.frames();
+        let freed = |store: &Self| before - store.frames();
+        while freed(self) < frames {
+            let richest = self.richest(None).and_then(|id| self.clients.get_mut(&id));
+            if !richest.is_some_and(Client::evict) {
+                break;
+            }
+        }
+        freed(self)
+    }
+
     /// The memory that all pages take, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.clients.values().map(Client::bytes).sum()

@@ -655,6 +655,27 @@ fn a_frozen_guest_gets_and_flushes_but_puts_nothing() {
 }
 
 #[test]
+fn frames_that_others_need_are_had_from_ephemeral_pages() {
+    let (mut store, guest, ephemeral, persistent) = one_guest(1000);
+    for page in 0..20 {
+        guest.fill(page, 2 * page + 1);
+        let pool = if page < 5 { persistent } else { ephemeral };
+        assert_eq!(guest.put(&mut store, pool, page, page, 1), OK);
+    }
+    let (before, persistent_frames) = (store.frames(), store.frames() - store.ephemeral_frames());
+    assert!((20..=22).contains(&before) && (5..=6).contains(&persistent_frames));
+    let freed = store.evict(4);
+    assert!((4..=5).contains(&freed));
+    assert_eq!(store.frames(), before - freed);
+    // The oldest ones; persistent ones never.
+    assert_eq!(guest.get(&mut store, ephemeral, 8, 30, 1), MISS);
+    assert_eq!(guest.get(&mut store, ephemeral, 10, 30, 1), OK);
+    store.evict(100);
+    assert_eq!(store.ephemeral_frames(), 0);
+    assert_eq!(guest.stats(&mut store, persistent)[0], 5);
+}
+
+#[test]
 fn a_cap_is_kept() {
     let (mut store, guest, ephemeral, persistent) = one_guest(1000);
     for page in 0..20 {

@@ -66,6 +66,7 @@ impl<H: Host, S: System> Guest<H, S> {
     fn release(&self, operands: &Diagnose<'_>) -> Result<Changes, Exception> {
         self.count(Counter::Diag10Calls);
         let released = PageRange::decode(operands, self.storage).and_then(|range| {
+            self.shared.pages.released(range.start(), range.bytes());
             // A guest that is told so goes on without; one that is not would believe its balloon to be of use.
             self.shared
                 .host

@@ -110,6 +110,8 @@ impl<H: Host> Receiver for Shared<H> {
                 self.pages.want(id, &selection);
                 self.host.exclusive();
             }
+            // The link sees to it, which knows where the storage is.
+            Event::Sweep => {}
             Event::Hold => self.host.hold(),
             Event::Saved { save } => self.set_saved(Some(save)),
             Event::Release => {

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Real memory is limited: guests that do not fit are paged, and never notice but by waiting.
+
+On the release kernel: it is the Control Program that is looked at.
+"""
+import concurrent.futures
+import os
+import pathlib
+import re
+import signal
+import tempfile
+import unittest
+
+from coopguest import ControlProgram, Guest, GuestDied
+from hinting import DISK, mount, sweep
+from systems import KERNEL, PAGE, SystemCheck, errors_of, resident_pages
+
+MIB = (1 << 20) // PAGE
+# What a guest is made to keep, and reads again: more than its part of the frames.
+WORK = """
+    set -e
+    for round in 1 2; do
+        for file in 1 2 3; do
+            head -c 12000000 /dev/urandom >/tmp/$file
+            md5sum /tmp/$file >/tmp/$file.sum
+        done
+        cat /tmp/1 /tmp/2 | md5sum >/tmp/both.sum
+        cp /tmp/3 /tmp/4 && cmp /tmp/3 /tmp/4
+        cat /tmp/?.sum | md5sum -c -s
+        cat /tmp/1 /tmp/2 | md5sum | cmp - /tmp/both.sum
+    done
+    echo right"""
+
+
+class Paging(SystemCheck):
+    """A system whose guests own more than there is."""
+
+    def start(self, frames, volume="1G", *options):
+        folder = self.enterContext(tempfile.TemporaryDirectory(prefix="coopmem-paging-"))
+        self.volume = pathlib.Path(folder) / "volume"
+        self.frames = frames * MIB
+        self.cp = self.enterContext(ControlProgram(options=(
+            "--frames", f"{frames}M", "--page-volume", self.volume, "--page-size", volume, *options)))
+
+    def guest(self, name, memory="256M", **more):
+        return self.boot(self.cp, name, memory=memory, cpus=1, **more)
+
+    def figures(self, command, pattern):
+        return tuple(map(int, re.search(pattern, self.cp.ctl(*command.split())).groups()))
+
+    def paged(self, guest):
+        """Pages that are resident, preserved, came back and have left, as the operator sees them."""
+        return self.figures(f"indicate user {guest.name}", r"(?s)RES=(\d+).*NPREF=(\d+).*READS=(\d+) WRITES=(\d+)")
+
+    def in_use(self):
+        return self.figures("query alloc page", r"SUMMARY +\d+K? +(\d+)")[0]
+
+    def fill(self, guest, mib):
+        """Has a guest keep what cannot be had otherwise; gives its sum."""
+        return guest.run(f"head -c {mib << 20} /dev/urandom >/tmp/kept; md5sum /tmp/kept")
+
+    def test_guests_that_do_not_fit(self):
+        """Three guests at once and in turn, 1.8 times as large as all frames: none sees a difference."""
+        self.start(frames=320)
+        names = ("LINUX01", "LINUX02", "LINUX03")
+        guests = [self.guest(name, memory="192M") for name in names]
+        most = 0
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            kept = list(pool.map(lambda guest: self.fill(guest, 25), guests))
+            working = [pool.submit(guest.run, WORK) for guest in guests]
+            while not all(each.done() for each in working):
+                most = max(most, sum(map(resident_pages, guests)))
+            self.assertEqual([each.result() for each in working], ["right"] * 3)
+        self.assertEqual([guest.run("md5sum /tmp/kept") for guest in guests], kept)
+        # There are as many frames as there are; each guest has some, and all have been paged.
+        self.assertLessEqual(most, self.frames)
+        self.assertGreater(most, self.frames * 3 // 4)
+        for guest in guests:
+            resident, preserved, came, left = self.paged(guest)
+            self.assertGreater(min(resident, preserved, came, left), 1000, (guest.name, resident, preserved, came, left))
+            # What the guest and its operator are told is the same, but for what has happened in between.
+            self.assertIn(f"USERID={guest.name}", guest.run("vmcp indicate user"))
+        total, available = self.figures("query frames", r"(?s)Usable=(\d+).*Avail=(\d+)")
+        self.assertEqual(total, self.frames)
+        self.assertLess(available, self.frames // 10)
+        self.assertGreater(self.in_use(), 1000)
+        # Whoever leaves takes everything with him.
+        for guest in guests:
+            self.cp.ctl("force", guest.name)
+            guest.process.wait(30)
+        self.eventually(lambda: self.in_use() == 0, "the paging volume is empty")
+
+    def test_what_is_not_needed_goes_first(self):
+        """Unused pages are taken before volatile ones, and these before any page is written."""
+        self.start(frames=100)
+        guest = self.guest("LINUX01", memory="192M", append="page_hint.volatile=1", disks=[DISK])
+        mount(guest)
+        for folder in ("kernel", "mm", "fs", "kernel"):
+            guest.run(f"find /mnt/sources/{folder} -type f -exec cat {{}} + >/dev/null")
+            sweep(guest)
+        counters = dict(line.split() for line in self.cp.ctl("counters", guest.name).splitlines())
+        self.assertGreater(int(counters["unused_taken"]) + int(counters["volatile_taken"]), 1000, counters)
+        _, _, _, left = self.paged(guest)
+        self.assertLess(left * 10, int(counters["unused_taken"]) + int(counters["volatile_taken"]))
+
+    def ends(self, guest, *wanted):
+        """It ends by itself, and says why in one line."""
+        self.assertNotEqual(guest.process.wait(60), 0)
+        self.one_line(errors_of(guest), guest.name, *wanted)
+
+    def test_full_volume(self):
+        """Who needs a frame when there is none, and no slot, ends; who does not lives on."""
+        self.start(96, "8M")
+        idle, greedy = self.guest("LINUX01"), self.guest("LINUX02")
+        with self.assertRaises(GuestDied):
+            greedy.run(f"head -c {150 << 20} /dev/urandom >/tmp/more")
+        self.ends(greedy, "paging volume is full")
+        self.assertEqual(idle.run("echo alive"), "alive")
+
+    def test_volume_in_error(self):
+        """What does not come back as it was is not given to anybody."""
+        self.start(96, "1G")
+        guest = self.guest("LINUX01")
+        self.fill(guest, 90)
+        self.assertGreater(self.in_use(), 1000)
+        with open(self.volume, "r+b") as volume:
+            volume.write(os.urandom(self.volume.stat().st_size))
+        with self.assertRaises(GuestDied):
+            guest.run("md5sum /tmp/kept")
+        self.ends(guest, "not what was written")
+
+    def test_cpd_is_killed(self):
+        """Memory that only cpd knows is gone with it: guests end at once, and say why."""
+        self.start(96)
+        guest = self.guest("LINUX01")
+        self.fill(guest, 60)
+        guest.port.sendall(b"bWQ1c3VtIC90bXAva2VwdAo=\n")
+        self.cp.process.send_signal(signal.SIGKILL)
+        self.ends(guest, "lost its Control Program")
+
+    def test_direct_io_is_refused(self):
+        self.start(96)
+        disk = pathlib.Path(self.volume.parent) / "disk"
+        disk.write_bytes(bytes(1 << 20))
+        with self.assertRaises(GuestDied) as caught:
+            with Guest(self.cp, "LINUX01", kernel=KERNEL, disks=[disk], cache="none"):
+                pass
+        self.assertIn("O_DIRECT", str(caught.exception))
+
+    def test_saving_is_refused(self):
+        self.start(96)
+        guest = self.guest("LINUX01")
+        said = self.cp.ctl("tmem", "save", guest.name, self.volume.parent / "saved", status=None)
+        self.one_line(said, "paging volume")
+        self.assertEqual(guest.run("echo alive"), "alive")
+
+
+if __name__ == "__main__":
+    unittest.main()

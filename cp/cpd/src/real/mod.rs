@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Real memory: the frames that all guests and transcendent memory share, and the paging volume for what does not fit.
+//!
+//! A demand scan keeps a list of available frames filled: unused pages go first, then volatile ones, then stable ones
+//! by their age, fairly over all guests. A guest that needs a frame when there is none takes them itself, from whomever.
+
+mod pager;
+mod volume;
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use cp_core::UserId;
+use cp_core::page_state::PageStates;
+use cp_core::paging::{BLOCK_SLOTS, ByAge, Full, Watermarks, demand};
+use cp_core::respond::{HostView, PagingView};
+use cp_proto::SharedMemory;
+use procfs::process::Process;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::readlink;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use thiserror::Error;
+use userfaultfd::Uffd;
+
+pub use pager::{Held, Pager, PagerError};
+use volume::{GuestNumber, PagingVolume, VolumeError};
+
+use crate::guest::Resources;
+use crate::tmem::TmemStore;
+
+/// How often the demand scan looks at the available list.
+const SCAN_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How often it is noted which pages are in use, while frames are short.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long guests may take to give up what they do not need, before what they need is taken.
+const GUEST_LIMIT: Duration = Duration::from_millis(50);
+
+/// How long a guest whose pager has failed may take to say so and end.
+const FAREWELL_LIMIT: Timespec = Timespec {
+    tv_sec: 5,
+    tv_nsec: 0,
+};
+
+/// What an administrator chooses.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The frames of the system.
+    pub frames: u64,
+    /// The file of the paging volume.
+    pub volume: PathBuf,
+    /// Its size, in pages.
+    pub slots: u32,
+    /// How long a page-in takes at least.
+    pub latency: Duration,
+}
+
+/// Why a guest's storage cannot be paged.
+#[derive(Debug, Error)]
+pub enum AdmitError {
+    #[error("{0} file descriptors came with the storage, 1 is needed: a userfaultfd")]
+    Descriptors(usize),
+    #[error("what came with the storage is no userfaultfd")]
+    NoUserfaultfd,
+    #[error("the storage is not at a page boundary")]
+    Address,
+    #[error("the table of page states cannot be shared: {0}")]
+    States(Errno),
+    #[error("the guest's process cannot be watched: {0}")]
+    Process(#[from] procfs::ProcError),
+    #[error(transparent)]
+    System(#[from] Errno),
+    #[error("no thread for the guest's pager: {0}")]
+    Thread(io::Error),
+}
+
+/// What guests are asked for by the demand scan. None of the calls waits for a guest.
+pub trait Guests: Send + Sync {
+    /// Has guests give up so many unused and volatile pages each; waits no longer than that.
+    fn take(&self, pages: &[(UserId, u64)], limit: Duration);
+    /// Has guests forget which pages they have used.
+    fn sweep(&self);
+    /// Logs a guest off, whose pager has failed.
+    fn fail(&self, user: UserId, reason: &str);
+}
+
+/// The frames, the paging volume, and the guests that share them.
+#[derive(Debug)]
+pub struct RealMemory {
+    frames: u64,
+    marks: Watermarks,
+    latency: Duration,
+    volume: Arc<PagingVolume>,
+    tmem: Option<Arc<TmemStore>>,
+    pagers: Mutex<Vec<Arc<Pager>>>,
+    numbers: AtomicU32,
+    /// Reads and writes in the last second.
+    rate: AtomicU64,
+}
+
+impl RealMemory {
+    /// Nobody has any frame.
+    pub fn new(setup: &Setup, tmem: Option<Arc<TmemStore>>) -> io::Result<Self> {
+        Ok(Self {
+            frames: setup.frames,
+            marks: Watermarks::new(setup.frames),
+            latency: setup.latency,
+            volume: Arc::new(PagingVolume::create(&setup.volume, setup.slots)?),
+            tmem,
+            pagers: Mutex::default(),
+            numbers: AtomicU32::new(0),
+            rate: AtomicU64::new(0),
+        })
+    }
+
+    fn pagers(&self) -> MutexGuard<'_, Vec<Arc<Pager>>> {
+        self.pagers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many frames nobody has.
+    pub fn available(&self) -> u64 {
+        let guests: u64 = self.pagers().iter().map(|pager| pager.resident()).sum();
+        let tmem = self.tmem.as_ref().map_or(0, |store| store.frames());
+        self.frames.saturating_sub(guests + tmem)
+    }
+
+    /// What a host looks like that has these frames and no others.
+    pub fn view(&self, host: HostView) -> HostView {
+        let (pages, in_use, high) = self.volume.fill();
+        HostView {
+            frames: self.frames,
+            available_frames: self.available(),
+            paging: PagingView {
+                pages: pages as u64,
+                in_use: in_use as u64,
+                high: high as u64,
+                rate: self.rate.load(Ordering::Relaxed),
+            },
+            ..host
+        }
+    }
+
+    /// Lets the storage of a guest be paged that has not touched it yet. Its pager lives as long as the process.
+    pub fn admit(
+        self: &Arc<Self>,
+        user: UserId,
+        resources: &Resources,
+        address: u64,
+        fds: Vec<OwnedFd>,
+        guests: Arc<dyn Guests>,
+    ) -> Result<Arc<Pager>, AdmitError> {
+        let [uffd] =
+            <[OwnedFd; 1]>::try_from(fds).map_err(|fds| AdmitError::Descriptors(fds.len()))?;
+        if !address.is_multiple_of(cp_core::page_state::PAGE_SIZE) {
+            return Err(AdmitError::Address);
+        }
+        let pid = i32::try_from(resources.pid).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or(Errno::SRCH)?;
+        let end = pidfd_open(pid, PidfdFlags::empty())?;
+        let table = resources
+            .page_states
+            .try_clone()
+            .map_err(|_| Errno::MFILE)?;
+        let states = SharedMemory::open(table, resources.ram.pages() as usize)
+            .map_err(AdmitError::States)?;
+        let pager = Arc::new(Pager::new(
+            pager::Guest {
+                user,
+                number: GuestNumber(self.numbers.fetch_add(1, Ordering::Relaxed)),
+                uffd: into_uffd(uffd)?,
+                address,
+                memfd: resources
+                    .ram
+                    .as_fd()
+                    .try_clone_to_owned()
+                    .map_err(|_| Errno::MFILE)?,
+                states: PageStates::with_table(states),
+                process: Process::new(pid.as_raw_nonzero().get())?,
+            },
+            Arc::clone(&self.volume),
+            self.latency,
+        )?);
+        self.pagers().push(Arc::clone(&pager));
+        let (real, serving) = (Arc::clone(self), Arc::clone(&pager));
+        let thread = thread::Builder::new().name(format!("pager {user}"));
+        let spawned = thread.spawn(move || {
+            if let Err(error) = serving.run(&end, || real.make_room()) {
+                guests.fail(serving.user, &error.to_string());
+                end_process(&end);
+            }
+            real.pagers().retain(|other| !Arc::ptr_eq(other, &serving));
+            serving.release();
+        });
+        match spawned {
+            Ok(_) => Ok(pager),
+            Err(error) => {
+                self.pagers().retain(|other| !Arc::ptr_eq(other, &pager));
+                Err(AdmitError::Thread(error))
+            }
+        }
+    }
+
+    /// Sees to it that the next block that comes in finds frames.
+    fn make_room(&self) -> Result<(), PagerError> {
+        let needed = BLOCK_SLOTS as u64;
+        if self.available() < needed {
+            if let Some(tmem) = &self.tmem {
+                tmem.evict(self.marks.low.min(tmem.ephemeral_frames()));
+            }
+            self.page_out(self.marks.wanted(self.available()))?;
+            if self.available() < needed {
+                return Err(VolumeError::Full(Full).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets that many stable pages leave, the oldest of all guests.
+    fn page_out(&self, wanted: u64) -> Result<(), PagerError> {
+        let pagers = self.pagers().clone();
+        let ages: Vec<_> = pagers.iter().map(|pager| pager.census().stable).collect();
+        for (pager, quota) in pagers.iter().zip(demand(wanted, &ages)) {
+            pager.evict(quota)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the available list filled, for ever.
+    pub fn scan(&self, guests: &dyn Guests) -> ! {
+        let mut swept = Instant::now();
+        let mut traffic = 0;
+        loop {
+            thread::sleep(SCAN_INTERVAL);
+            let available = self.available();
+            if swept.elapsed() >= SWEEP_INTERVAL {
+                let before = std::mem::replace(&mut traffic, self.volume.traffic.operations());
+                self.rate.store(traffic - before, Ordering::Relaxed);
+                if available < 2 * self.marks.high {
+                    self.pagers().clone().iter().for_each(|pager| pager.sweep());
+                    guests.sweep();
+                }
+                swept = Instant::now();
+            }
+            if self.marks.wanted(available) > 0 {
+                self.refill(guests);
+            }
+        }
+    }
+
+    fn refill(&self, guests: &dyn Guests) {
+        let pagers = self.pagers().clone();
+        let wanted = self.marks.wanted(self.available());
+        // Unused pages before those that can be had again, whoever has them.
+        let spare = |unused, again| {
+            let mut ages = ByAge::default();
+            (ages[1], ages[0]) = (unused, again);
+            ages
+        };
+        let ephemeral = self.tmem.as_ref().map_or(0, |tmem| tmem.ephemeral_frames());
+        let mut there = vec![spare(0, ephemeral)];
+        there.extend(pagers.iter().map(|pager| {
+            let census = pager.census();
+            spare(census.unused, census.volatile)
+        }));
+        let quotas = demand(wanted, &there);
+        let mut quotas = quotas.iter().map(|quota| quota.iter().sum());
+        if let (Some(tmem), Some(frames)) = (&self.tmem, quotas.next()) {
+            tmem.evict(frames);
+        }
+        let asked: Vec<_> = pagers
+            .iter()
+            .map(|pager| pager.user)
+            .zip(quotas)
+            .filter(|&(_, pages)| pages > 0)
+            .collect();
+        if !asked.is_empty() {
+            guests.take(&asked, GUEST_LIMIT);
+        }
+        let wanted = self.marks.wanted(self.available());
+        if wanted > 0
+            && let Err(error) = self.page_out(wanted)
+        {
+            tracing::warn!("pages cannot leave: {error}");
+        }
+    }
+}
+
+/// Ends a guest's process, which waits for a page that it cannot have, if it does not do so by itself.
+fn end_process(process: &OwnedFd) {
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    let ended = retry_on_intr(|| poll(&mut fds, Some(&FAREWELL_LIMIT)));
+    if ended == Ok(0) {
+        // It may end just now.
+        let _ = pidfd_send_signal(process, Signal::KILL);
+    }
+}
+
+/// Takes a file descriptor as a userfaultfd, if it is one.
+fn into_uffd(fd: OwnedFd) -> Result<Uffd, AdmitError> {
+    let name = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())?;
+    if name.as_bytes() != b"anon_inode:[userfaultfd]" {
+        return Err(AdmitError::NoUserfaultfd);
+    }
+    // SAFETY: It is a userfaultfd, and given up here.
+    Ok(unsafe { Uffd::from_raw_fd(fd.into_raw_fd()) })
+}

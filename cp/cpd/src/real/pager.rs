@@ -1,0 +1,911 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The pager of one guest.
+//!
+//! A page leaves like this, with all others of its batch; until 6, nothing is lost if it stays after all:
+//!
+//! 1. Its state says that it is leaving. If the guest says anything of it from now on, or gives it up, it stays.
+//! 2. It is write-protected: a store that comes from now on waits.
+//! 3. It is copied, and the copy is written to the paging volume.
+//! 4. Faults that have come are looked at: a page that somebody waits for stays.
+//! 5. Its state says that it is preserved, unless it stays.
+//! 6. Its frame is given back. Whoever waits for it, or touches it now, has it brought back.
+//!
+//! One lock covers each batch and each page that comes back: a page is never on its way in both directions.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ffi::c_void;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use cp_core::UserId;
+use cp_core::page_state::{PAGE_SIZE, PageStates, Usage};
+use cp_core::paging::{AGES, BLOCK_SLOTS, ByAge, PageMap, Place, Slot};
+use cp_proto::{Resident, SharedMemory};
+use procfs::process::{MemoryPageFlags, PageInfo, Process};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::{Errno, pread, read, retry_on_intr, write};
+use thiserror::Error;
+use userfaultfd::{Event, EventBuffer, FaultKind, Uffd};
+
+use crate::ram::resident_pages;
+
+use super::volume::{GuestNumber, Leaving, Page, PagingVolume, VolumeError};
+
+/// How many pages leave in one batch: whoever faults meanwhile waits for it.
+const BATCH: usize = 4 * BLOCK_SLOTS;
+
+/// How many faults are read at once.
+const FAULTS: usize = 64;
+
+/// Why a guest cannot be paged any longer.
+#[derive(Debug, Error)]
+pub enum PagerError {
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error("its userfaultfd fails: {0}")]
+    Userfaultfd(#[from] userfaultfd::Error),
+    #[error("its storage cannot be read or given back: {0}")]
+    Storage(Errno),
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    page_ins: AtomicU64,
+    pages_in: AtomicU64,
+    pages_out: AtomicU64,
+    stayed: AtomicU64,
+}
+
+/// What has been paged of a guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// Pages that are only on the paging volume.
+    pub preserved: u64,
+    /// Times that pages were read for it.
+    pub page_ins: u64,
+    /// Pages that came back.
+    pub pages_in: u64,
+    /// Pages that left.
+    pub pages_out: u64,
+    /// Pages that stayed, since somebody used them while they were leaving.
+    pub stayed: u64,
+}
+
+/// How many pages may leave, and how many are there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Census {
+    /// Stable ones that are resident, by age.
+    pub stable: ByAge,
+    /// Unused ones that are resident.
+    pub unused: u64,
+    /// Volatile ones that are resident.
+    pub volatile: u64,
+}
+
+/// Somebody waits for a page.
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    page: usize,
+    kind: FaultKind,
+}
+
+#[derive(Debug)]
+struct State {
+    map: PageMap,
+    /// Faults that have been read, and are served next.
+    faults: VecDeque<Fault>,
+    /// Faults that are served when the paging volume would have answered.
+    delayed: VecDeque<(Instant, Fault)>,
+}
+
+/// The pager.
+#[derive(Debug)]
+pub struct Pager {
+    pub user: UserId,
+    number: GuestNumber,
+    uffd: Uffd,
+    /// Where the storage is in the guest's process.
+    address: u64,
+    memfd: OwnedFd,
+    states: PageStates<SharedMemory>,
+    process: Process,
+    volume: Arc<PagingVolume>,
+    /// How long a page-in takes at least.
+    latency: Duration,
+    state: Mutex<State>,
+    /// An eventfd: faults have been read by somebody who does not serve them.
+    nudged: OwnedFd,
+    counts: Counts,
+}
+
+/// What a [`Pager`] is made from.
+#[derive(Debug)]
+pub struct Guest {
+    pub user: UserId,
+    pub number: GuestNumber,
+    pub uffd: Uffd,
+    pub address: u64,
+    pub memfd: OwnedFd,
+    pub states: PageStates<SharedMemory>,
+    pub process: Process,
+}
+
+/// No page leaves while it lives.
+#[must_use]
+pub struct Held<'a>(#[expect(dead_code, reason = "is only held")] MutexGuard<'a, State>);
+
+impl Pager {
+    /// For a guest none of whose pages has left its frame.
+    pub fn new(guest: Guest, volume: Arc<PagingVolume>, latency: Duration) -> Result<Self, Errno> {
+        let pages = guest.states.table().len();
+        Ok(Self {
+            user: guest.user,
+            number: guest.number,
+            uffd: guest.uffd,
+            address: guest.address,
+            memfd: guest.memfd,
+            states: guest.states,
+            process: guest.process,
+            volume,
+            latency,
+            state: Mutex::new(State {
+                map: PageMap::new(pages),
+                faults: VecDeque::new(),
+                delayed: VecDeque::new(),
+            }),
+            nudged: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            counts: Counts::default(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many pages are in frames.
+    pub fn resident(&self) -> u64 {
+        resident_pages(&self.memfd)
+    }
+
+    /// What it has done so far.
+    pub fn view(&self) -> View {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        View {
+            preserved: self.lock().map.out(),
+            page_ins: count(&self.counts.page_ins),
+            pages_in: count(&self.counts.pages_in),
+            pages_out: count(&self.counts.pages_out),
+            stayed: count(&self.counts.stayed),
+        }
+    }
+
+    /// Waits for faults until `end` says that the guest's process is gone, and serves them.
+    ///
+    /// `make_room` is called before pages come into frames. An error is the end of the guest: it waits for ever for a
+    /// page, so its process must be ended.
+    pub fn run(
+        &self,
+        end: &OwnedFd,
+        make_room: impl Fn() -> Result<(), PagerError>,
+    ) -> Result<(), PagerError> {
+        loop {
+            let due = self.lock().delayed.front().map(|&(due, _)| due);
+            let limit = due
+                .map(|due| due.saturating_duration_since(Instant::now()))
+                .map(|wait| Timespec {
+                    tv_sec: wait.as_secs() as i64,
+                    tv_nsec: wait.subsec_nanos().into(),
+                });
+            let mut fds = [
+                PollFd::new(&self.uffd, PollFlags::IN),
+                PollFd::new(end, PollFlags::IN),
+                PollFd::new(&self.nudged, PollFlags::IN),
+            ];
+            retry_on_intr(|| poll(&mut fds, limit.as_ref())).map_err(PagerError::Storage)?;
+            if !fds[1].revents().is_empty() {
+                return Ok(());
+            }
+            // Before the faults are looked at; fails if nobody has nudged.
+            let _ = read(&self.nudged, &mut [0; 8]);
+            make_room()?;
+            let mut state = self.lock();
+            self.read_faults(&mut state)?;
+            self.serve(&mut state)?;
+        }
+    }
+
+    /// Has [`Self::run`] look for faults that have been read.
+    fn nudge(&self) {
+        // Fails only if it has been nudged all too often.
+        let _ = write(&self.nudged, &1_u64.to_ne_bytes());
+    }
+
+    fn read_faults(&self, state: &mut State) -> Result<(), PagerError> {
+        let mut buffer = EventBuffer::new(FAULTS);
+        loop {
+            let mut none = true;
+            for event in self.uffd.read_events(&mut buffer)? {
+                none = false;
+                if let Event::Pagefault { kind, addr, .. } = event?
+                    && let Some(offset) = (addr as u64).checked_sub(self.address)
+                    && offset / PAGE_SIZE < state.map.pages() as u64
+                {
+                    let page = (offset / PAGE_SIZE) as usize;
+                    state.faults.push_back(Fault { page, kind });
+                }
+            }
+            if none {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Serves all faults that have been read and are due.
+    fn serve(&self, state: &mut State) -> Result<(), PagerError> {
+        let now = Instant::now();
+        while let Some(fault) = state.faults.pop_front() {
+            if self.latency.is_zero() || !self.must_be_read(&state.map, fault.page) {
+                self.serve_one(state, fault)?;
+            } else {
+                state.delayed.push_back((now + self.latency, fault));
+            }
+        }
+        while let Some(&(due, fault)) = state.delayed.front()
+            && due <= now
+        {
+            state.delayed.pop_front();
+            self.serve_one(state, fault)?;
+        }
+        Ok(())
+    }
+
+    fn must_be_read(&self, map: &PageMap, page: usize) -> bool {
+        matches!(map.place(page), Place::Out(_)) && self.is_preserved(page)
+    }
+
+    fn serve_one(&self, state: &mut State, fault: Fault) -> Result<(), PagerError> {
+        match (state.map.place(fault.page), fault.kind) {
+            (Place::Out(slot), _) if self.is_preserved(fault.page) => {
+                self.bring_back(&mut state.map, slot)
+            }
+            // The guest has given it up since it left.
+            (Place::Out(slot), _) => {
+                self.volume.release([slot]);
+                state.map.put(fault.page, Place::Frame);
+                self.zero(fault.page)
+            }
+            (_, FaultKind::Missing) => self.zero(fault.page),
+            (..) => self.allow_stores(&[fault.page]),
+        }
+    }
+
+    fn is_preserved(&self, page: usize) -> bool {
+        self.states
+            .get(address(page))
+            .is_some_and(|state| state.is_preserved())
+    }
+
+    fn host(&self, page: usize) -> *mut c_void {
+        (self.address + address(page)) as *mut c_void
+    }
+
+    /// Stores to pages that follow each other wait from now on.
+    fn refuse_stores(&self, run: &[usize]) -> Result<(), PagerError> {
+        let bytes = run.len() * PAGE_SIZE as usize;
+        unless_gone(self.uffd.write_protect(self.host(run[0]), bytes))
+    }
+
+    /// Stores to pages that follow each other do not wait any longer.
+    fn allow_stores(&self, run: &[usize]) -> Result<(), PagerError> {
+        let bytes = run.len() * PAGE_SIZE as usize;
+        unless_gone(
+            self.uffd
+                .remove_write_protection(self.host(run[0]), bytes, true),
+        )
+    }
+
+    /// Gives a page that is nowhere a frame of zeroes, and wakes who waits for it.
+    fn zero(&self, page: usize) -> Result<(), PagerError> {
+        self.install(page, || {
+            // SAFETY: The page is in the guest's process; there is nothing of this process.
+            unsafe {
+                self.uffd
+                    .zeropage(self.host(page), PAGE_SIZE as usize, true)
+            }
+        })
+    }
+
+    /// Fills a page that is nowhere, and wakes who waits for it.
+    fn fill(&self, page: usize, content: &Page) -> Result<(), PagerError> {
+        self.install(page, || {
+            // SAFETY: `content` is a page; the rest is in the guest's process.
+            unsafe {
+                self.uffd.copy(
+                    content.as_ptr().cast(),
+                    self.host(page),
+                    PAGE_SIZE as usize,
+                    true,
+                )
+            }
+        })
+    }
+
+    /// Has a page put where it is missing. What fails since the page is there already is as good as done; a process
+    /// that ends needs nothing.
+    fn install(
+        &self,
+        page: usize,
+        put: impl Fn() -> userfaultfd::Result<usize>,
+    ) -> Result<(), PagerError> {
+        use userfaultfd::Error::{CopyFailed, PartiallyCopied, ZeropageFailed};
+        loop {
+            let errno = match put() {
+                Ok(_) => return Ok(()),
+                Err(PartiallyCopied(_)) => Errno::AGAIN,
+                Err(CopyFailed(errno) | ZeropageFailed(errno)) => {
+                    Errno::from_raw_os_error(errno as i32)
+                }
+                Err(error) => return Err(error.into()),
+            };
+            match errno {
+                // The page table has just been taken away, by a sweep.
+                Errno::AGAIN => {}
+                Errno::EXIST => {
+                    return Ok(self.uffd.wake(self.host(page), PAGE_SIZE as usize)?);
+                }
+                Errno::SRCH => return Ok(()),
+                errno => return Err(PagerError::Storage(errno)),
+            }
+        }
+    }
+
+    /// Brings back all pages of the guest that left in the same block.
+    fn bring_back(&self, map: &mut PageMap, slot: Slot) -> Result<(), PagerError> {
+        self.counts.page_ins.fetch_add(1, Ordering::Relaxed);
+        let mut filled = Ok(());
+        let mut came = Vec::new();
+        self.volume.read_block(
+            self.number,
+            slot,
+            |page, slot| map.place(page) == Place::Out(slot) && self.is_preserved(page),
+            |page, slot, content| {
+                if filled.is_ok() {
+                    filled = self.fill(page, content);
+                    came.push((page, slot));
+                }
+            },
+        )?;
+        filled?;
+        self.counts
+            .pages_in
+            .fetch_add(came.len() as u64, Ordering::Relaxed);
+        for (page, slot) in came {
+            map.put(page, Place::Kept(slot));
+            self.states.stays(address(page));
+        }
+        Ok(())
+    }
+
+    /// Holds the pages of a range in their frames, having brought them back.
+    pub fn hold(&self, start: u64, bytes: u64) -> Result<Held<'_>, PagerError> {
+        let mut state = self.lock();
+        for page in pages(start, bytes) {
+            if let Place::Out(slot) = state.map.place(page) {
+                if self.is_preserved(page) {
+                    self.bring_back(&mut state.map, slot)?;
+                } else {
+                    self.volume.release([slot]);
+                    state.map.put(page, Place::Frame);
+                }
+            }
+        }
+        Ok(Held(state))
+    }
+
+    /// What is resident, and how old it is.
+    pub fn census(&self) -> Census {
+        let state = self.lock();
+        let mut resident = Resident::new(self.memfd.as_fd());
+        let mut census = Census::default();
+        for page in 0..state.map.pages() {
+            if !resident.contains(address(page)) {
+                continue;
+            }
+            match self.states.get(address(page)).map(|state| state.usage()) {
+                Some(Usage::Unused) => census.unused += 1,
+                Some(Usage::Volatile) => census.volatile += 1,
+                _ => census.stable[age(&state.map, page)] += 1,
+            }
+        }
+        census
+    }
+
+    /// Notes which pages were used since the last time; afterwards the guest's process must forget it.
+    pub fn sweep(&self) {
+        let first = (self.address / PAGE_SIZE) as usize;
+        let mut state = self.lock();
+        let pages = state.map.pages();
+        let Ok(used) = self
+            .process
+            .pagemap()
+            .and_then(|mut map| map.get_range_info(first..first + pages))
+        else {
+            // It ends.
+            return;
+        };
+        for (page, used) in used.into_iter().enumerate() {
+            let used = matches!(used, PageInfo::MemoryPage(flags) if flags.contains(MemoryPageFlags::PRESENT));
+            state.map.grow_older(page, used);
+        }
+    }
+
+    /// Lets pages leave, as many of each age; tells how many have.
+    pub fn evict(&self, mut quota: ByAge) -> Result<u64, PagerError> {
+        let mut left = 0;
+        let mut round = self.lock().map.round();
+        while quota.iter().any(|&pages| pages > 0) {
+            let mut state = self.lock();
+            let batch = self.next_batch(&state.map, &mut round, &mut quota);
+            if let Some(&last) = batch.last() {
+                state.map.end_round(last);
+                let evicted = self.evict_batch(&mut state, batch);
+                // Faults that came meanwhile have been read here, but are served there, at their time.
+                if !state.faults.is_empty() {
+                    self.nudge();
+                }
+                left += evicted?;
+            } else {
+                break;
+            }
+        }
+        Ok(left)
+    }
+
+    /// The next pages that may leave, which begin to.
+    fn next_batch(
+        &self,
+        map: &PageMap,
+        round: &mut impl Iterator<Item = usize>,
+        quota: &mut ByAge,
+    ) -> Vec<usize> {
+        let mut resident = Resident::new(self.memfd.as_fd());
+        let mut last = 0;
+        round
+            .filter(|&page| {
+                if page < last {
+                    resident = Resident::new(self.memfd.as_fd());
+                }
+                last = page;
+                let left = &mut quota[age(map, page)];
+                let leaves = *left > 0
+                    && resident.contains(address(page))
+                    && self.states.leave(address(page));
+                *left -= u64::from(leaves);
+                leaves
+            })
+            .take(BATCH)
+            .collect()
+    }
+
+    fn evict_batch(&self, state: &mut State, mut batch: Vec<usize>) -> Result<u64, PagerError> {
+        batch.sort_unstable();
+        for run in runs(&batch) {
+            self.refuse_stores(run)?;
+        }
+        let written = self
+            .copy(&batch)
+            .and_then(|contents| self.write(&mut state.map, &batch, &contents));
+        // Also if that has failed: whoever waits for one of them must be let go.
+        self.read_faults(state)?;
+        let wanted: BTreeSet<_> = state.faults.iter().map(|fault| fault.page).collect();
+        let slots = written.as_deref().unwrap_or_default();
+        let (left, slots): (Vec<_>, Vec<_>) = batch
+            .iter()
+            .zip(slots)
+            .filter(|&(page, slot)| !wanted.contains(page) && self.has_left(*page, *slot))
+            .map(|(&page, &slot)| (page, slot))
+            .unzip();
+        for run in runs(&left) {
+            let punched = fallocate(
+                &self.memfd,
+                FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+                address(run[0]),
+                address(run.len()),
+            );
+            punched.map_err(PagerError::Storage)?;
+        }
+        for (&page, slot) in left.iter().zip(slots) {
+            state.map.put(page, slot.map_or(Place::Frame, Place::Out));
+        }
+        let stayed: Vec<_> = batch
+            .into_iter()
+            .filter(|page| left.binary_search(page).is_err())
+            .collect();
+        for run in runs(&stayed) {
+            for &page in run {
+                self.states.stays(address(page));
+            }
+            self.allow_stores(run)?;
+        }
+        self.counts
+            .pages_out
+            .fetch_add(left.len() as u64, Ordering::Relaxed);
+        self.counts
+            .stayed
+            .fetch_add(stayed.len() as u64, Ordering::Relaxed);
+        written?;
+        Ok(left.len() as u64)
+    }
+
+    /// Whether a page that was leaving has left. One of zeroes is not preserved anywhere: it is simply no more.
+    fn has_left(&self, page: usize, slot: Option<Slot>) -> bool {
+        match slot {
+            Some(_) => self.states.has_left(address(page)),
+            None => self.states.stays(address(page)),
+        }
+    }
+
+    fn copy(&self, batch: &[usize]) -> Result<Vec<Page>, PagerError> {
+        let mut contents = vec![[0; PAGE_SIZE as usize]; batch.len()];
+        let mut rest = &mut contents[..];
+        for run in runs(batch) {
+            let (these, others) = rest.split_at_mut(run.len());
+            let bytes = these.as_flattened_mut();
+            let mut done = 0;
+            while done < bytes.len() {
+                let from = address(run[0]) + done as u64;
+                match retry_on_intr(|| pread(&self.memfd, &mut bytes[done..], from)) {
+                    Ok(0) => return Err(PagerError::Storage(Errno::NXIO)),
+                    Ok(count) => done += count,
+                    Err(errno) => return Err(PagerError::Storage(errno)),
+                }
+            }
+            rest = others;
+        }
+        Ok(contents)
+    }
+
+    /// Writes pages to the paging volume, and gives the slots in which they are then; those of zeroes need none.
+    fn write(
+        &self,
+        map: &mut PageMap,
+        batch: &[usize],
+        contents: &[Page],
+    ) -> Result<Vec<Option<Slot>>, PagerError> {
+        for (pages, contents) in batch.chunks(BLOCK_SLOTS).zip(contents.chunks(BLOCK_SLOTS)) {
+            let (mut leaving, mut zero) = (Vec::new(), Vec::new());
+            for (&page, content) in pages.iter().zip(contents) {
+                let slot = map.place(page).slot();
+                if content.iter().all(|&byte| byte == 0) {
+                    zero.extend(slot);
+                    map.put(page, Place::Frame);
+                } else {
+                    leaving.push(Leaving {
+                        page,
+                        slot,
+                        content,
+                    });
+                }
+            }
+            self.volume.release(zero);
+            let slots = match self.volume.write(self.number, &leaving) {
+                // Pages that are in frames can do without their slots.
+                Err(VolumeError::Full(_)) => {
+                    self.volume.release(map.give_up_kept(batch));
+                    self.volume.write(self.number, &leaving)?
+                }
+                slots => slots?,
+            };
+            for (page, slot) in leaving.iter().zip(slots) {
+                map.put(page.page, Place::Kept(slot));
+            }
+        }
+        Ok(batch.iter().map(|&page| map.place(page).slot()).collect())
+    }
+
+    /// The guest's process is gone.
+    pub fn release(&self) {
+        let slots = self.lock().map.give_up_all();
+        self.volume.release(slots);
+    }
+}
+
+/// A process that ends needs nothing any more.
+fn unless_gone(done: userfaultfd::Result<()>) -> Result<(), PagerError> {
+    match done {
+        Err(userfaultfd::Error::SystemError(errno))
+            if errno as i32 == Errno::SRCH.raw_os_error() =>
+        {
+            Ok(())
+        }
+        done => Ok(done?),
+    }
+}
+
+fn age(map: &PageMap, page: usize) -> usize {
+    usize::from(map.age(page)).min(AGES - 1)
+}
+
+const fn address(page: usize) -> u64 {
+    page as u64 * PAGE_SIZE
+}
+
+/// The numbers of the pages that a range touches.
+fn pages(start: u64, bytes: u64) -> std::ops::Range<usize> {
+    (start / PAGE_SIZE) as usize..(start + bytes).div_ceil(PAGE_SIZE) as usize
+}
+
+/// Pages that follow each other.
+fn runs(pages: &[usize]) -> impl Iterator<Item = &[usize]> {
+    pages.chunk_by(|a, b| a + 1 == *b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::mm::{Advice, madvise};
+    use rustix::pipe::pipe;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+    use tempfile::TempDir;
+    use userfaultfd::{FeatureFlags, RegisterMode, UffdBuilder};
+
+    const PAGES: usize = 256;
+    const ALL: ByAge = [PAGES as u64; AGES];
+
+    /// A guest whose process is this one.
+    struct TestGuest {
+        storage: SharedMemory,
+        states: PageStates<SharedMemory>,
+        pager: Pager,
+        _directory: TempDir,
+    }
+
+    impl TestGuest {
+        fn new(slots: u32, latency: Duration) -> Self {
+            let storage = SharedMemory::new("storage", PAGES * PAGE_SIZE as usize).unwrap();
+            let table = SharedMemory::new("states", PAGES).unwrap();
+            let shared = SharedMemory::open(table.as_fd().try_clone_to_owned().unwrap(), PAGES);
+            let uffd = UffdBuilder::new()
+                .non_blocking(true)
+                .user_mode_only(false)
+                .require_features(
+                    FeatureFlags::MISSING_SHMEM
+                        | FeatureFlags::PAGEFAULT_FLAG_WP
+                        | FeatureFlags::from_bits_retain(1 << 12),
+                )
+                .create()
+                .expect("run as root, or 'chmod a+rw /dev/userfaultfd'");
+            let start = storage.as_ptr() as *mut c_void;
+            let mode = RegisterMode::MISSING | RegisterMode::WRITE_PROTECT;
+            uffd.register_with_mode(start, storage.len(), mode).unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            let volume = PagingVolume::create(&directory.path().join("page"), slots).unwrap();
+            let guest = Guest {
+                user: UserId::new("LINUX01").unwrap(),
+                number: GuestNumber(0),
+                uffd,
+                address: start as u64,
+                memfd: storage.as_fd().try_clone_to_owned().unwrap(),
+                states: PageStates::with_table(shared.unwrap()),
+                process: Process::myself().unwrap(),
+            };
+            Self {
+                storage,
+                states: PageStates::with_table(table),
+                pager: Pager::new(guest, Arc::new(volume), latency).unwrap(),
+                _directory: directory,
+            }
+        }
+
+        fn byte(&self, page: usize) -> &std::sync::atomic::AtomicU8 {
+            &self.storage[page * PAGE_SIZE as usize + 77]
+        }
+
+        /// Runs something while the pager serves.
+        fn served<T>(&self, run: impl FnOnce() -> T) -> T {
+            let (end, close) = pipe().unwrap();
+            thread::scope(|scope| {
+                let server = scope.spawn(move || self.pager.run(&end, || Ok(())));
+                let result = run();
+                drop(close);
+                server.join().unwrap().unwrap();
+                result
+            })
+        }
+
+        fn forget_use(&self) {
+            self.pager.sweep();
+            // SAFETY: It is a shared mapping of a file.
+            unsafe {
+                let start = self.storage.as_ptr() as *mut c_void;
+                madvise(start, self.storage.len(), Advice::LinuxDontNeed).unwrap();
+            }
+        }
+    }
+
+    fn count(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+
+    /// Threads count in bytes of each page, while pages leave, age and come back: all that they have counted is there.
+    #[test]
+    fn no_store_is_lost() {
+        let guest = TestGuest::new(1024, Duration::ZERO);
+        count_while_pages_leave(&guest, 20_000);
+        assert!(guest.pager.view().stayed > 0);
+    }
+
+    /// Also if page-ins take their time, and if pages cannot leave since there is no room for them: nobody waits for ever.
+    #[test]
+    fn nobody_is_forgotten() {
+        count_while_pages_leave(&TestGuest::new(1024, Duration::from_micros(200)), 5_000);
+        count_while_pages_leave(&TestGuest::new(128, Duration::ZERO), 5_000);
+    }
+
+    fn count_while_pages_leave(guest: &TestGuest, pages: u64) {
+        let stop = AtomicBool::new(false);
+        guest.served(|| {
+            thread::scope(|scope| {
+                let writers: Vec<_> = (0..3)
+                    .map(|writer| {
+                        let stop = &stop;
+                        scope.spawn(move || {
+                            let mut counted = [0_u8; PAGES];
+                            let mut random = writer as u64 + 1;
+                            while !stop.load(Ordering::Relaxed) {
+                                random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
+                                let page = (random >> 40) as usize % PAGES;
+                                let place = page * PAGE_SIZE as usize + 100 * writer;
+                                guest.storage[place].fetch_add(1, Ordering::Relaxed);
+                                counted[page] = counted[page].wrapping_add(1);
+                            }
+                            counted
+                        })
+                    })
+                    .collect();
+                let mut rounds = 0;
+                while guest.pager.view().pages_out < pages {
+                    match guest.pager.evict([8; AGES]) {
+                        Ok(_) | Err(PagerError::Volume(VolumeError::Full(_))) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                    rounds += 1;
+                    if rounds % 16 == 0 {
+                        guest.forget_use();
+                    }
+                }
+                stop.store(true, Ordering::Relaxed);
+                for (writer, thread) in writers.into_iter().enumerate() {
+                    for (page, counted) in thread.join().unwrap().into_iter().enumerate() {
+                        let place = page * PAGE_SIZE as usize + 100 * writer;
+                        let stored = guest.storage[place].load(Ordering::Relaxed);
+                        assert_eq!(stored, counted, "writer {writer}, page {page}");
+                    }
+                }
+            });
+        });
+        assert!(guest.pager.view().pages_in > pages / 20);
+    }
+
+    #[test]
+    fn pages_leave_and_come_back_in_blocks() {
+        let guest = TestGuest::new(1024, Duration::ZERO);
+        guest.served(|| {
+            for page in 0..PAGES {
+                guest.byte(page).store(page as u8, Ordering::Relaxed);
+            }
+            assert_eq!(guest.pager.resident(), PAGES as u64);
+            // The one of zeroes leaves no trace.
+            assert_eq!(guest.pager.evict(ALL).unwrap(), PAGES as u64);
+            assert_eq!(guest.pager.resident(), 0);
+            assert_eq!(guest.pager.view().preserved, PAGES as u64 - 1);
+            for page in 0..PAGES {
+                assert_eq!(guest.byte(page).load(Ordering::Relaxed), page as u8);
+            }
+            let blocks = (PAGES / BLOCK_SLOTS) as u64;
+            assert_eq!(guest.pager.view().page_ins, blocks);
+            assert_eq!(guest.pager.view().preserved, 0);
+            // What has not changed is not written again.
+            let written = count(&guest.pager.volume.traffic.writes);
+            guest.byte(3).store(0xff, Ordering::Relaxed);
+            guest.pager.evict(ALL).unwrap();
+            assert_eq!(count(&guest.pager.volume.traffic.writes), written + 1);
+            assert_eq!(guest.byte(3).load(Ordering::Relaxed), 0xff);
+            assert_eq!(guest.byte(4).load(Ordering::Relaxed), 4);
+        });
+        guest.pager.release();
+        assert_eq!(guest.pager.volume.fill().1, 0);
+    }
+
+    #[test]
+    fn what_the_guest_gives_up_does_not_come_back() {
+        let guest = TestGuest::new(1024, Duration::ZERO);
+        guest.served(|| {
+            for page in 0..PAGES {
+                guest.byte(page).store(1, Ordering::Relaxed);
+            }
+            guest.pager.evict(ALL).unwrap();
+            // DIAGNOSE X'10', and ESSA: set unused.
+            assert!(guest.states.stays(address(5)));
+            let unused = cp_core::page_state::Operation::SetUnused;
+            assert!(
+                guest
+                    .states
+                    .execute(address(6), unused)
+                    .unwrap()
+                    .is_preserved()
+            );
+            assert_eq!(guest.byte(5).load(Ordering::Relaxed), 0);
+            assert_eq!(guest.byte(6).load(Ordering::Relaxed), 0);
+            assert_eq!(guest.byte(7).load(Ordering::Relaxed), 1);
+            // Unused and volatile pages are for others to take.
+            guest
+                .states
+                .execute(address(7), cp_core::page_state::Operation::SetVolatile)
+                .unwrap();
+            let census = guest.pager.census();
+            assert_eq!((census.unused, census.volatile), (1, 1));
+            guest.pager.evict(ALL).unwrap();
+            assert_eq!(guest.pager.resident(), 2);
+        });
+    }
+
+    #[test]
+    fn a_full_volume_loses_nothing() {
+        let guest = TestGuest::new(64, Duration::ZERO);
+        guest.served(|| {
+            for page in 0..PAGES {
+                guest.byte(page).store(page as u8 | 1, Ordering::Relaxed);
+            }
+            let error = guest.pager.evict(ALL).unwrap_err();
+            assert!(
+                matches!(error, PagerError::Volume(VolumeError::Full(_))),
+                "{error}"
+            );
+            assert_eq!(guest.pager.view().preserved, 64);
+            for page in 0..PAGES {
+                assert_eq!(guest.byte(page).load(Ordering::Relaxed), page as u8 | 1);
+            }
+            // Slots of pages that came back are used for others.
+            assert!(guest.pager.evict([16; AGES]).unwrap() > 0);
+            for page in 0..PAGES {
+                assert_eq!(guest.byte(page).load(Ordering::Relaxed), page as u8 | 1);
+            }
+        });
+    }
+
+    #[test]
+    fn the_oldest_leave_first_and_the_held_ones_stay() {
+        let guest = TestGuest::new(1024, Duration::from_millis(1));
+        guest.served(|| {
+            for page in 0..PAGES {
+                guest.byte(page).store(1, Ordering::Relaxed);
+            }
+            for _ in 0..2 {
+                guest.forget_use();
+                (0..100).for_each(|page| guest.byte(page).store(2, Ordering::Relaxed));
+            }
+            guest.pager.sweep();
+            let census = guest.pager.census();
+            assert_eq!(census.stable[0], 100);
+            assert_eq!(census.stable[1..].iter().sum::<u64>(), 156);
+            guest
+                .pager
+                .evict([0, 200, 200, 200, 200, 200, 200, 200])
+                .unwrap();
+            assert_eq!(guest.pager.resident(), 100);
+            // A page that is paged out takes its time to come back, and comes.
+            let start = Instant::now();
+            assert_eq!(guest.byte(200).load(Ordering::Relaxed), 1);
+            assert!(start.elapsed() >= Duration::from_millis(1));
+            let held = guest.pager.hold(address(120), 3 * PAGE_SIZE).unwrap();
+            assert!(guest.pager.resident() >= 103);
+            drop(held);
+        });
+    }
+}
