@@ -4,6 +4,7 @@
 
 mod pages;
 mod tmem;
+mod top;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use thiserror::Error;
 /// volatile pages, `torment USERID --seconds S` does so over and over; `cpctl reclaim --help` tells more.
 /// About transcendent memory: `tmem list`, `freeze`, `thaw`, `set`, `flush`, `destroy`, `save`, `restore` and `freeable`;
 /// `cpctl tmem --help` tells more.
+/// `top` shows all of the system, live; `cpctl top --help` tells more.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -79,6 +81,8 @@ enum Error {
     Refused(String),
     #[error("no answer from cpd: {0}")]
     NoAnswer(ProtoError),
+    #[error("the terminal fails: {0}")]
+    Terminal(io::Error),
     /// Also that help was asked for.
     #[error(transparent)]
     Operands(#[from] clap::Error),
@@ -87,7 +91,9 @@ enum Error {
 impl Error {
     fn status(&self) -> u8 {
         match self {
-            Self::Unreachable(..) | Self::NoSocket | Self::NoAnswer(_) => UNREACHABLE,
+            Self::Unreachable(..) | Self::NoSocket | Self::NoAnswer(_) | Self::Terminal(_) => {
+                UNREACHABLE
+            }
             Self::UserId(_) | Self::OneUser(_) | Self::Refused(_) => REFUSED,
             Self::Operands(error) if !error.use_stderr() => 0,
             Self::Operands(_) => REFUSED,
@@ -103,10 +109,11 @@ enum Action {
     Resident(UserId),
     Pages(pages::Command),
     Tmem(tmem::Command),
+    Top(top::Command),
 }
 
 /// What to print.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Output {
     rc: u32,
     lines: Vec<String>,
@@ -126,13 +133,14 @@ impl Action {
             "counters" => Self::Counters(user("counters")?),
             "resident" => Self::Resident(user("resident")?),
             "states" | "reclaim" | "torment" => Self::Pages(pages::Command::new(words)?),
+            "top" => Self::Top(top::Command::new(words)?),
             "tmem" => Self::Tmem(tmem::Command::new(words)?),
             "logoff" if !operands.is_empty() => Self::Command(format!("FORCE {}", user("logoff")?)),
             _ => Self::Command(words.join(" ")),
         })
     }
 
-    fn run(&self, connection: &mut Connection) -> Result<Output, Error> {
+    fn run(&self, connection: &mut Connection, options: &Options) -> Result<Output, Error> {
         let request = match self {
             Self::Command(text) => Request::Command { text: text.clone() },
             Self::Counters(user) => Request::Counters { user_id: *user },
@@ -141,6 +149,7 @@ impl Action {
             },
             Self::Pages(command) => return command.run(connection),
             Self::Tmem(command) => return command.run(connection),
+            Self::Top(command) => return command.run(connection, options.user_id, options.json),
         };
         self.output(connection.call(&request)?)
     }
@@ -219,7 +228,7 @@ fn run(options: &Options) -> Result<Output, Error> {
     };
     let mut connection =
         Connection::operator(&path, &options.user_id.to_string()).map_err(failed)?;
-    action.run(&mut connection)
+    action.run(&mut connection, options)
 }
 
 fn print(options: &Options, output: &Output) -> ExitCode {

@@ -140,7 +140,8 @@ impl States {
     }
 }
 
-fn states_json(table: &StateTable) -> Value {
+/// A table of states, by their letters.
+pub fn states_json(table: &StateTable) -> Value {
     let row = |usage| {
         let [r, p, z] = Content::ALL.map(|content| table[(usage, content)]);
         json!({ "tot": r + p + z, "r": r, "p": p, "z": z })

@@ -120,6 +120,23 @@ fn responses_and_statuses() {
         "cpctl: cpd refuses: LINUX01 is not logged on\n"
     );
     assert_eq!(run(&["tmem", "flush"]).0, Some(126));
+    let (status, out, err) = run(&["top"]);
+    assert_eq!((status, err.as_str()), (Some(0), ""));
+    let lines: Vec<_> = out.lines().collect();
+    assert!(
+        lines[0].starts_with("COOPMEM  ") && lines[0].ends_with("guests 0"),
+        "{out}"
+    );
+    assert!(
+        lines.last().unwrap().starts_with("USERID   RESIDENT"),
+        "{out}"
+    );
+    let (_, out, _) = run(&["--json", "top"]);
+    assert!(
+        out.contains("\"guests\":[]") && out.contains("\"decisions\":[]"),
+        "{out}"
+    );
+    assert_eq!(run(&["top", "--interval", "0"]).0, Some(126));
     let (status, out, _) = run(&["torment", "--help"]);
     assert!(status == Some(0) && out.contains("--share"), "{out}");
     assert_eq!(run(&["--as", "linux01", "q", "userid"]).0, Some(126));
