@@ -2,9 +2,10 @@
 # coopmem: `make help` lists what there is.
 
 STEP ?=
+MINUTES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup qemu cp userland release debug builtin kasan vanilla all disk run check check-hooks check-kasan bench console patches check-fresh clean
+.PHONY: help setup qemu cp userland release debug builtin kasan vanilla all disk run check check-hooks check-kasan bench soak console patches check-fresh clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -33,6 +34,9 @@ bench: qemu cp userland release vanilla disk ## measure; text, and build/bench/*
 	@bench/cmm
 	@bench/page_hint
 	@bench/tmem
+
+soak: qemu cp userland release disk ## guests come, work and go in too few frames (MINUTES=2)
+	@scripts/soak --minutes $(MINUTES)
 
 check-hooks: qemu cp userland release ## leave each hook in mm out, and see who notices (long)
 	@scripts/check-hooks $(HOOK)
