@@ -5,7 +5,7 @@ STEP ?=
 MINUTES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup qemu cp userland release debug builtin kasan vanilla all disk run check check-hooks check-kasan bench soak console patches check-fresh clean
+.PHONY: help setup qemu cp userland release debug builtin kasan vanilla all disk matplotlib run check check-hooks check-kasan bench lab soak console patches check-fresh clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -13,7 +13,7 @@ help: ## this list
 setup: ## make this machine ready: packages, sources, tools
 	@scripts/setup
 
-qemu cp userland disk: setup
+qemu cp userland disk matplotlib: setup
 	@scripts/build $@
 
 release debug builtin kasan vanilla: setup
@@ -34,6 +34,10 @@ bench: qemu cp userland release vanilla disk ## measure; text, and build/bench/*
 	@bench/cmm
 	@bench/page_hint
 	@bench/tmem
+
+lab: qemu cp userland release disk matplotlib ## what each answer to overcommit is worth (LAB=quick: 10 minutes; LAB=full)
+	@bench/lab
+	@bash -c '. scripts/lib.sh; "$$CACHE/matplotlib-$$MATPLOTLIB_VERSION/bin/python3" scripts/lab-report'
 
 soak: qemu cp userland release disk ## guests come, work and go in too few frames (MINUTES=2)
 	@scripts/soak --minutes $(MINUTES)

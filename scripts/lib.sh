@@ -11,6 +11,7 @@ DOWNLOADS=$CACHE/downloads
 BINDGEN_VERSION=0.72.1
 MESON_VERSION=1.8.2
 SPHINX_VERSION=9.0.4
+MATPLOTLIB_VERSION=3.10.8
 # Debian's own toolchain, whatever else is installed for this user.
 export PATH=$CACHE/bindgen-$BINDGEN_VERSION/bin:/usr/bin:/bin:/usr/sbin:/sbin
 export LIBCLANG_PATH=/usr/lib/llvm-22/lib
@@ -113,4 +114,14 @@ mirror() {
 		found=$(sed -n "s/^deb .*\(https\?:[^ ]*\) *$suite .*/\1/p" /etc/apt/sources.list 2>/dev/null | head -1)
 	[ -n "$found" ] || die "apt-get names no mirror for $suite; see /etc/apt/sources.list"
 	echo "$found"
+}
+
+# A program or library in Python, in an environment of its own in the cache.
+python_tool() {
+	local dir=$CACHE/$1-$2
+	[ -e "$dir/done" ] && return
+	rm -rf "$dir"
+	python3 -m venv "$dir"
+	"$dir/bin/pip" install -q "$1==$2" "${@:3}"
+	touch "$dir/done"
 }
