@@ -21,7 +21,7 @@ release debug builtin kasan vanilla: setup
 
 all: qemu cp userland release debug builtin ## build everything
 
-run: qemu cp userland release disk ## build what is needed and show it work (STEP=cmm, page_hint or tmem: only that)
+run: qemu cp userland release disk ## build what is needed and show it work (STEP=cmm, page_hint, tmem or overcommit: only that)
 	@scripts/demo $(STEP)
 
 console: qemu cp userland release ## a guest with a root shell in this terminal (its end: poweroff -f)
