@@ -132,7 +132,7 @@ impl Pages {
     }
 
     /// The guest gives up what is in whole pages: what the host has paged out of them is worth nothing either. To be
-    /// called before their memory is given back, so that nobody pages it in behind that.
+    /// called before their memory is given back, so that it is not paged in afterwards.
     pub fn released(&self, address: u64, bytes: u64) {
         for page in (address..address + bytes).step_by(PAGE_SIZE as usize) {
             self.states.stays(page);

@@ -269,15 +269,7 @@ impl Pager {
 
     fn serve_one(&self, state: &mut State, fault: Fault) -> Result<(), PagerError> {
         match (state.map.place(fault.page), fault.kind) {
-            (Place::Out(slot), _) if self.is_preserved(fault.page) => {
-                self.bring_back(&mut state.map, slot)
-            }
-            // The guest has given it up since it left.
-            (Place::Out(slot), _) => {
-                self.volume.release([slot]);
-                state.map.put(fault.page, Place::Frame);
-                self.zero(fault.page)
-            }
+            (Place::Out(slot), _) => self.come_back(&mut state.map, fault.page, slot),
             (_, FaultKind::Missing) => self.zero(fault.page),
             (..) => self.allow_stores(&[fault.page]),
         }
@@ -363,15 +355,31 @@ impl Pager {
         }
     }
 
-    /// Brings back all pages of the guest that left in the same block.
-    fn bring_back(&self, map: &mut PageMap, slot: Slot) -> Result<(), PagerError> {
+    /// Has a page that is out in a frame again, and wakes who waits for it.
+    fn come_back(&self, map: &mut PageMap, page: usize, slot: Slot) -> Result<(), PagerError> {
+        if self.is_preserved(page) {
+            self.bring_back(map, page, slot)
+        } else {
+            // The guest has given it up since it left.
+            self.volume.release([slot]);
+            map.put(page, Place::Frame);
+            self.zero(page)
+        }
+    }
+
+    /// Brings back a page, and all others of the guest that left in the same block.
+    ///
+    /// The page comes even if the guest gives it up now: somebody waits for it.
+    fn bring_back(&self, map: &mut PageMap, page: usize, slot: Slot) -> Result<(), PagerError> {
         self.counts.page_ins.fetch_add(1, Ordering::Relaxed);
         let mut filled = Ok(());
         let mut came = Vec::new();
         self.volume.read_block(
             self.number,
             slot,
-            |page, slot| map.place(page) == Place::Out(slot) && self.is_preserved(page),
+            |other, slot| {
+                other == page || map.place(other) == Place::Out(slot) && self.is_preserved(other)
+            },
             |page, slot, content| {
                 if filled.is_ok() {
                     filled = self.fill(page, content);
@@ -395,12 +403,7 @@ impl Pager {
         let mut state = self.lock();
         for page in pages(start, bytes) {
             if let Place::Out(slot) = state.map.place(page) {
-                if self.is_preserved(page) {
-                    self.bring_back(&mut state.map, slot)?;
-                } else {
-                    self.volume.release([slot]);
-                    state.map.put(page, Place::Frame);
-                }
+                self.come_back(&mut state.map, page, slot)?;
             }
         }
         Ok(Held(state))
@@ -650,6 +653,7 @@ mod tests {
     use rustix::mm::{Advice, madvise};
     use rustix::pipe::pipe;
     use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc;
     use std::thread;
     use tempfile::TempDir;
     use userfaultfd::{FeatureFlags, RegisterMode, UffdBuilder};
@@ -853,6 +857,36 @@ mod tests {
             guest.pager.evict(ALL).unwrap();
             assert_eq!(guest.pager.resident(), 2);
         });
+    }
+
+    /// Also if that happens when the pager has begun to bring it back.
+    #[test]
+    fn what_is_given_up_on_its_way_back_is_not_waited_for() {
+        let guest = TestGuest::new(1024, Duration::ZERO);
+        guest.served(|| {
+            guest.byte(5).store(1, Ordering::Relaxed);
+            guest.byte(6).store(1, Ordering::Relaxed);
+            guest.pager.evict(ALL).unwrap();
+        });
+        thread::scope(|scope| {
+            let (done, woken) = mpsc::channel();
+            let guest = &guest;
+            scope.spawn(move || done.send(guest.byte(5).load(Ordering::Relaxed)));
+            let mut state = guest.pager.lock();
+            let Place::Out(slot) = state.map.place(5) else {
+                panic!("it has not left");
+            };
+            guest.states.stays(address(5));
+            guest
+                .pager
+                .bring_back(&mut state.map, 5, slot)
+                .expect("the volume is right");
+            let woken = woken.recv_timeout(Duration::from_secs(10));
+            // Whoever waits for ever would keep this test from failing.
+            guest.pager.zero(5).unwrap();
+            assert!(woken.is_ok());
+        });
+        assert_eq!(guest.byte(6).load(Ordering::Relaxed), 1);
     }
 
     #[test]
