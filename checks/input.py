@@ -2,7 +2,6 @@
 """Bad input at every door: it gets a clear answer, and nobody else notices."""
 import os
 import random
-import socket
 import subprocess
 import sys
 import unittest

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """Lives and deaths: of cpd, of QEMU, of guests and their CPUs. Each ends in one clear line, and leaves nothing behind."""
-import os
 import pathlib
 import shutil
 import signal
 import subprocess
 import tempfile
-import time
 import unittest
 
 from coopguest import CP_BIN, ControlProgram, Guest, GuestDied

@@ -14,7 +14,7 @@ import subprocess
 import time
 import unittest
 
-from coopguest import CP_BIN, ControlProgram, Guest, GuestDied, megabytes
+from coopguest import CP_BIN, ControlProgram, Guest, megabytes
 
 KERNEL = os.environ.get("COOPMEM_KERNEL", "debug")
 PAGE = 4096

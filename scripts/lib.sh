@@ -11,6 +11,7 @@ DOWNLOADS=$CACHE/downloads
 BINDGEN_VERSION=0.72.1
 MESON_VERSION=1.8.2
 SPHINX_VERSION=9.0.4
+PYFLAKES_VERSION=3.4.0
 MATPLOTLIB_VERSION=3.10.8
 # Debian's own toolchain, whatever else is installed for this user.
 export PATH=$CACHE/bindgen-$BINDGEN_VERSION/bin:/usr/bin:/bin:/usr/sbin:/sbin
