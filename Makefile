@@ -37,7 +37,7 @@ bench: qemu cp userland release vanilla disk ## measure; text, and build/bench/*
 
 lab: qemu cp userland release disk matplotlib ## what each answer to overcommit is worth (LAB=quick: 10 minutes; LAB=full)
 	@bench/lab
-	@bash -c '. scripts/lib.sh; "$$CACHE/matplotlib-$$MATPLOTLIB_VERSION/bin/python3" scripts/lab-report'
+	@build/matplotlib/bin/python3 scripts/lab-report
 
 soak: qemu cp userland release disk ## guests come, work and go in too few frames (MINUTES=2)
 	@scripts/soak --minutes $(MINUTES)
