@@ -43,9 +43,9 @@ class Hints(SystemCheck):
         for mode in ("classic", "lazy"):
             guest = self.start(mode)
             guest.run("sleep 5")
-            before = hinting.counters(guest)["essa_calls"]
+            before = guest.cp.counters(guest.name)["essa_calls"]
             guest.run(CHURN)
-            needed[mode] = hinting.counters(guest)["essa_calls"] - before
+            needed[mode] = guest.cp.counters(guest.name)["essa_calls"] - before
         self.assertLess(needed["lazy"] * 2, needed["classic"], needed)
 
     def test_other_modes_are_refused(self):

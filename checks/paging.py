@@ -80,7 +80,7 @@ class Paging(SystemCheck):
             self.assertGreater(min(resident, preserved, came, left), 1000, (guest.name, resident, preserved, came, left))
             # What the guest and its operator are told is the same, but for what has happened in between.
             self.assertIn(f"USERID={guest.name}", guest.run("vmcp indicate user"))
-        total, available = self.figures("query frames", r"(?s)Usable=(\d+).*Avail=(\d+)")
+        total, available = self.cp.frames()
         self.assertEqual(total, self.frames)
         self.assertLess(available, self.frames // 10)
         self.assertGreater(self.in_use(), 1000)
@@ -98,10 +98,11 @@ class Paging(SystemCheck):
         for folder in ("kernel", "mm", "fs", "kernel"):
             guest.run(f"find /mnt/sources/{folder} -type f -exec cat {{}} + >/dev/null")
             sweep(guest)
-        counters = dict(line.split() for line in self.cp.ctl("counters", guest.name).splitlines())
-        self.assertGreater(int(counters["unused_taken"]) + int(counters["volatile_taken"]), 1000, counters)
+        counters = self.cp.counters(guest.name)
+        taken = counters["unused_taken"] + counters["volatile_taken"]
+        self.assertGreater(taken, 1000, counters)
         _, _, _, left = self.paged(guest)
-        self.assertLess(left * 10, int(counters["unused_taken"]) + int(counters["volatile_taken"]))
+        self.assertLess(left * 10, taken)
 
     def ends(self, guest, *wanted):
         """It ends by itself, and says why in one line."""

@@ -1,14 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0
 """What the benches share: they are made of parts, and each part adds to what the others have found."""
 import argparse
+import contextlib
 import json
 import os
+import subprocess
+import tempfile
 
 from coopguest import BUILD, TOP
 
 
 def say(*lines):
     print(*lines, sep="\n", flush=True)
+
+
+@contextlib.contextmanager
+def image(size, *make):
+    """An empty disk image, with a file system or swap area made by a program."""
+    with tempfile.NamedTemporaryFile(prefix="coopmem-disk-") as disk:
+        disk.truncate(size)
+        subprocess.run([*make, disk.name], check=True, capture_output=True,
+                       env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"})
+        yield disk.name
 
 
 def run(description, name, parts):

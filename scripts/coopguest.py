@@ -148,6 +148,15 @@ class ControlProgram:
         """The pages of a guest that are in the host's memory."""
         return int(self.ctl("resident", guest).split()[-1])
 
+    def frames(self):
+        """How many frames the system has, and how many of them nobody has."""
+        return tuple(map(int, re.search(r"(?s)Usable=(\d+).*GlobalClearedAvail=(\d+)",
+                                        self.ctl("query", "frames")).groups()))
+
+    def counters(self, guest):
+        """What is counted of a guest."""
+        return {name: int(count) for name, count in map(str.split, self.ctl("counters", guest).splitlines())}
+
 
 class Monitor:
     """QEMU's monitor: CPUs are stopped there, and virtio-balloon takes its orders."""
@@ -365,6 +374,11 @@ class Guest:
     def complaints(self):
         """Lines of the console that no kernel may print."""
         return [line for line in self.console_text().splitlines() if COMPLAINT.search(line)]
+
+    def must_be_content(self):
+        """Raises Failed if its kernel has complained."""
+        if complaints := self.complaints():
+            raise Failed("\n".join([f"{self.name}: the kernel complained:", *complaints]))
 
     def tail(self, lines=30):
         text = self.console_text().splitlines()[-lines:]

@@ -122,9 +122,3 @@ def reclaim(guest, size, *options):
 def kib(pages):
     """A size that `cpctl reclaim` takes."""
     return f"{pages * PAGE // 1024}K"
-
-
-def counters(guest):
-    """CP's counters of the guest."""
-    return {name: int(value) for name, value in
-            re.findall(r"^(\w+)\s+(\d+)$", guest.cp.ctl("counters", guest.name), re.M)}
