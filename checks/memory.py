@@ -47,7 +47,7 @@ class Memory(PairCheck):
         self.addCleanup(guest.run, "umount /mnt")
         digest = guest.run("md5sum /mnt/precious")
         fill_memory(guest)
-        self.assertGreater(resident_pages(guest), STORAGE - ASKED // 2)
+        self.assertGreater(resident_pages(guest), STORAGE - ASKED)
         filled, _ = pages_with(ram_of(guest), WORD)
         self.assertGreater(len(filled), ASKED)
 
