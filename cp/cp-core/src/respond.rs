@@ -416,15 +416,9 @@ fn load(host: &HostView, users: usize) -> Vec<String> {
 
 /// The times are of the whole virtual machine, not of its base CPU alone: the host counts them for its process.
 fn indicate_user(id: UserId, user: &UserView, now: OffsetDateTime) -> Vec<String> {
-    let Usage {
-        resident_pages: resident,
-        preserved_pages: preserved,
-        page_reads: reads,
-        page_writes: writes,
-        ..
-    } = user.usage;
+    let usage = user.usage;
     let connected = since(user.log_on_time, now).as_secs() / 60;
-    let cpu = user.usage.cpu_time.as_secs();
+    let cpu = usage.cpu_time.as_secs();
     let used = format!("{:03}:{:02}", cpu / 60, cpu % 60);
     vec![
         format!(
@@ -432,8 +426,14 @@ fn indicate_user(id: UserId, user: &UserView, now: OffsetDateTime) -> Vec<String
             size(user.storage_bytes)
         ),
         "IPLSYS=DEV NONE     DEVNUM=00001".into(),
-        format!("PAGES: RES={resident:08} WS={resident:08} LOCKEDREAL=00000000 RESVD=00000000"),
-        format!("NPREF={preserved:08} PREF=00000000 READS={reads:08} WRITES={writes:08}"),
+        format!(
+            "PAGES: RES={0:08} WS={0:08} LOCKEDREAL=00000000 RESVD=00000000",
+            usage.resident_pages
+        ),
+        format!(
+            "NPREF={:08} PREF=00000000 READS={:08} WRITES={:08}",
+            usage.preserved_pages, usage.page_reads, usage.page_writes
+        ),
         format!(
             "CPU 00: CTIME={:02}:{:02} VTIME={used} TTIME={used} IO=000000",
             connected / 60,
@@ -444,23 +444,23 @@ fn indicate_user(id: UserId, user: &UserView, now: OffsetDateTime) -> Vec<String
 }
 
 fn spaces(id: UserId, user: &UserView) -> Vec<String> {
-    let Usage {
-        resident_pages: resident,
-        preserved_pages: preserved,
-        page_reads: reads,
-        page_writes: writes,
-        ..
-    } = user.usage;
+    let usage = user.usage;
     vec![
         format!(
             "Spaceid={id}:BASE  Owned size={} PRIVATE",
             size(user.storage_bytes)
         ),
-        format!("Pages: Main={resident} Xstore=--- Dasd={preserved} Locked=---"),
-        format!("Instan={}", resident + preserved),
+        format!(
+            "Pages: Main={} Xstore=--- Dasd={} Locked=---",
+            usage.resident_pages, usage.preserved_pages
+        ),
+        format!("Instan={}", usage.resident_pages + usage.preserved_pages),
         "Private paging:".into(),
         "  Xstore: Reads=--- Writes=--- Migrates=---".into(),
-        format!("  Dasd:   Reads={reads} Writes={writes}"),
+        format!(
+            "  Dasd:   Reads={} Writes={}",
+            usage.page_reads, usage.page_writes
+        ),
         "Shared paging:".into(),
         "  Xstore: Reads=--- Writes=--- Migrates=---".into(),
         "  Dasd:   Reads=0 Writes=0".into(),
