@@ -159,6 +159,14 @@ impl World {
         world
     }
 
+    /// Guests whose storage is that many times the frames.
+    fn random(guests: usize, overcommit: f64, seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let machines: Vec<_> = (0..guests).map(|_| Machine::random(&mut rng)).collect();
+        let storage: u64 = machines.iter().map(|machine| machine.storage).sum();
+        Self::new((storage as f64 / overcommit) as u64, machines, seed)
+    }
+
     fn machine(&mut self, number: usize) -> &mut Machine {
         self.machines.get_mut(&user(number)).unwrap()
     }
@@ -285,10 +293,7 @@ impl World {
 
 #[test]
 fn a_thousand_guests_and_a_long_trace() {
-    let mut rng = Rng::with_seed(2009);
-    let machines: Vec<_> = (0..1000).map(|_| Machine::random(&mut rng)).collect();
-    let storage: u64 = machines.iter().map(|machine| machine.storage).sum();
-    let mut world = World::new(storage / 2, machines, 1);
+    let mut world = World::random(1000, 2.0, 2009);
     assert!(world.is_feasible());
     for busy in [0.1, 0.3, 1.0, 0.6, 0.0].repeat(5) {
         world.change(busy);
@@ -304,10 +309,7 @@ proptest! {
         seed: u64, guests in 1..12_usize, overcommit in 0.5..3.0, paging_percent in 1..4_u64,
         loads in prop::collection::vec(0.0..1.0, 1..6)
     ) {
-        let mut rng = Rng::with_seed(seed);
-        let machines: Vec<_> = (0..guests).map(|_| Machine::random(&mut rng)).collect();
-        let storage: u64 = machines.iter().map(|machine| machine.storage).sum();
-        let mut world = World::new((storage as f64 / overcommit) as u64, machines, seed);
+        let mut world = World::random(guests, overcommit, seed);
         world.paging_percent = paging_percent;
         for busy in loads {
             world.change(busy);
@@ -321,6 +323,15 @@ fn three() -> World {
     let mut machine = Machine::new(mib(512), mib(48));
     machine.wants = machine.storage;
     World::new(mib(768), vec![machine; 3], 1)
+}
+
+/// All of which work.
+fn three_at_work() -> World {
+    let mut world = three();
+    for machine in world.machines.values_mut() {
+        machine.works = true;
+    }
+    world
 }
 
 #[test]
@@ -369,10 +380,7 @@ fn nobody_is_told_anything_without_constraint() {
 
 #[test]
 fn counts_fall_to_zero_when_there_is_room_again() {
-    let mut world = three();
-    for number in 0..3 {
-        world.machine(number).works = true;
-    }
+    let mut world = three_at_work();
     (0..5).for_each(|_| drop(world.step()));
     assert!(world.machine(0).target > mib(200));
     for number in 1..3 {
@@ -391,10 +399,7 @@ fn counts_fall_to_zero_when_there_is_room_again() {
 
 #[test]
 fn a_guest_that_was_reset_has_released_nothing() {
-    let mut world = three();
-    for number in 0..3 {
-        world.machine(number).works = true;
-    }
+    let mut world = three_at_work();
     (0..5).for_each(|_| drop(world.step()));
     let target = world.machine(1).target;
     assert!(target > mib(200));
@@ -417,10 +422,7 @@ fn a_guest_that_was_reset_has_released_nothing() {
 
 #[test]
 fn what_the_configuration_does_not_name_is_left_alone() {
-    let mut world = three();
-    for number in 0..3 {
-        world.machine(number).works = true;
-    }
+    let mut world = three_at_work();
     world
         .policy
         .set_config(Config::parse("NOTIFY MEMORY LINUX000 LINUX001").unwrap());
@@ -446,10 +448,7 @@ fn what_the_configuration_does_not_name_is_left_alone() {
 
 #[test]
 fn what_was_not_delivered_is_told_again() {
-    let mut world = three();
-    for number in 0..3 {
-        world.machine(number).works = true;
-    }
+    let mut world = three_at_work();
     let told = world.step();
     assert_eq!(told.len(), 3);
     for decision in &told {
