@@ -102,9 +102,9 @@ impl Host for Device {
         buffer: &mut [u8],
     ) -> Result<(), AccessException> {
         let (to, length) = (buffer.as_mut_ptr().cast(), buffer.len());
+        let read_logical = self.0.read_logical;
         // SAFETY: As for `read`.
-        let failed =
-            unsafe { (self.0.read_logical)(self.0.opaque, cpu.address(), logical, to, length) };
+        let failed = unsafe { read_logical(self.0.opaque, cpu.address(), logical, to, length) };
         if failed == 0 {
             Ok(())
         } else {
@@ -114,9 +114,9 @@ impl Host for Device {
 
     fn write_logical(&self, cpu: &Cpu, logical: u64, bytes: &[u8]) -> Result<(), AccessException> {
         let (from, length) = (bytes.as_ptr().cast(), bytes.len());
+        let write_logical = self.0.write_logical;
         // SAFETY: As for `write`.
-        let failed =
-            unsafe { (self.0.write_logical)(self.0.opaque, cpu.address(), logical, from, length) };
+        let failed = unsafe { write_logical(self.0.opaque, cpu.address(), logical, from, length) };
         if failed == 0 {
             Ok(())
         } else {
