@@ -2,13 +2,15 @@
 
 //! The storage of a guest.
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, OnceLock};
 
 use cp_core::respond::PAGE_BYTES;
 use cp_proto::Resident;
 use rustix::fs::{fcntl_get_seals, fstat};
-use rustix::io::{Errno, pread, pwrite, retry_on_intr};
+use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::real::{Held, Pager};
@@ -22,7 +24,7 @@ const BLOCK_BYTES: u64 = 512;
 /// instead of killing `cpd` with SIGBUS, and reading a hole gives zeroes without filling it.
 #[derive(Debug)]
 pub struct GuestRam {
-    memfd: OwnedFd,
+    memfd: File,
     size: u64,
     /// Whoever must bring pages back before they are touched, if real memory is limited.
     pager: OnceLock<Arc<Pager>>,
@@ -75,7 +77,7 @@ pub fn check_size(fd: &OwnedFd, what: &'static str, size: u64) -> Result<(), Ram
 }
 
 /// How many pages of a memory file take memory.
-pub fn resident_pages(memfd: &OwnedFd) -> u64 {
+pub fn resident_pages(memfd: impl AsFd) -> u64 {
     // Fails only for a descriptor that is none.
     fstat(memfd).map_or(0, |stat| {
         stat.st_blocks.unsigned_abs() * BLOCK_BYTES / PAGE_BYTES
@@ -93,7 +95,7 @@ impl GuestRam {
     pub fn new(memfd: OwnedFd, size: u64) -> Result<Self, RamError> {
         check_size(&memfd, "storage", size)?;
         Ok(Self {
-            memfd,
+            memfd: memfd.into(),
             size,
             pager: OnceLock::new(),
         })
@@ -134,15 +136,9 @@ impl GuestRam {
         let length = bytes.len() as u64;
         self.check(address, length)?;
         let _held = self.hold(address, length)?;
-        let mut done = 0;
-        while done < bytes.len() {
-            match retry_on_intr(|| pread(&self.memfd, &mut bytes[done..], address + done as u64)) {
-                // The file has shrunk.
-                Ok(0) | Err(_) => return Err(OutOfRange { address, length }),
-                Ok(n) => done += n,
-            }
-        }
-        Ok(())
+        // The file has shrunk, if this fails.
+        let read = self.memfd.read_exact_at(bytes, address);
+        read.map_err(|_| OutOfRange { address, length })
     }
 
     /// Writes to the storage. After an error inside of the storage, any part may have been written.
@@ -150,15 +146,8 @@ impl GuestRam {
         let length = bytes.len() as u64;
         self.check(address, length)?;
         let _held = self.hold(address, length)?;
-        let mut done = 0;
-        while done < bytes.len() {
-            match retry_on_intr(|| pwrite(&self.memfd, &bytes[done..], address + done as u64)) {
-                // The file has shrunk.
-                Ok(0) | Err(_) => return Err(OutOfRange { address, length }),
-                Ok(n) => done += n,
-            }
-        }
-        Ok(())
+        let written = self.memfd.write_all_at(bytes, address);
+        written.map_err(|_| OutOfRange { address, length })
     }
 
     /// How many pages are resident: what the host's file system says, so that it is true whatever the guest does.

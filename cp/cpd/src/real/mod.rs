@@ -180,7 +180,8 @@ impl RealMemory {
                     .ram
                     .as_fd()
                     .try_clone_to_owned()
-                    .map_err(|_| Errno::MFILE)?,
+                    .map_err(|_| Errno::MFILE)?
+                    .into(),
                 states: PageStates::with_table(states),
                 process: Process::new(pid.as_raw_nonzero().get())?,
             },

@@ -15,7 +15,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::c_void;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,7 +29,7 @@ use cp_proto::{Resident, SharedMemory};
 use procfs::process::{MemoryPageFlags, PageInfo, Process};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::{Errno, pread, read, retry_on_intr, write};
+use rustix::io::{Errno, read, retry_on_intr, write};
 use thiserror::Error;
 use userfaultfd::{Event, EventBuffer, FaultKind, Uffd};
 
@@ -110,7 +112,7 @@ pub struct Pager {
     uffd: Uffd,
     /// Where the storage is in the guest's process.
     address: u64,
-    memfd: OwnedFd,
+    memfd: File,
     states: PageStates<SharedMemory>,
     process: Process,
     volume: Arc<PagingVolume>,
@@ -129,7 +131,7 @@ pub struct Guest {
     pub number: GuestNumber,
     pub uffd: Uffd,
     pub address: u64,
-    pub memfd: OwnedFd,
+    pub memfd: File,
     pub states: PageStates<SharedMemory>,
     pub process: Process,
 }
@@ -557,16 +559,13 @@ impl Pager {
         let mut rest = &mut contents[..];
         for run in runs(batch) {
             let (these, others) = rest.split_at_mut(run.len());
-            let bytes = these.as_flattened_mut();
-            let mut done = 0;
-            while done < bytes.len() {
-                let from = address(run[0]) + done as u64;
-                match retry_on_intr(|| pread(&self.memfd, &mut bytes[done..], from)) {
-                    Ok(0) => return Err(PagerError::Storage(Errno::NXIO)),
-                    Ok(count) => done += count,
-                    Err(errno) => return Err(PagerError::Storage(errno)),
-                }
-            }
+            let read = self
+                .memfd
+                .read_exact_at(these.as_flattened_mut(), address(run[0]));
+            // The file has shrunk, if no system call has failed.
+            read.map_err(|error| {
+                PagerError::Storage(Errno::from_io_error(&error).unwrap_or(Errno::NXIO))
+            })?;
             rest = others;
         }
         Ok(contents)
@@ -694,7 +693,7 @@ mod tests {
                 number: GuestNumber(0),
                 uffd,
                 address: start as u64,
-                memfd: storage.as_fd().try_clone_to_owned().unwrap(),
+                memfd: storage.as_fd().try_clone_to_owned().unwrap().into(),
                 states: PageStates::with_table(shared.unwrap()),
                 process: Process::myself().unwrap(),
             };
