@@ -28,6 +28,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use thiserror::Error;
 use userfaultfd::Uffd;
 
+use pager::Census;
 pub use pager::{Held, Pager, PagerError};
 use volume::{GuestNumber, PagingVolume, VolumeError};
 
@@ -213,9 +214,9 @@ impl RealMemory {
         let needed = BLOCK_SLOTS as u64;
         if self.available() < needed {
             if let Some(tmem) = &self.tmem {
-                tmem.evict(self.marks.low.min(tmem.ephemeral_frames()));
+                tmem.evict(self.marks.low);
             }
-            self.page_out(self.marks.wanted(self.available()))?;
+            page_out(self.marks.wanted(self.available()), &self.census())?;
             if self.available() < needed {
                 return Err(VolumeError::Full(Full).into());
             }
@@ -223,14 +224,11 @@ impl RealMemory {
         Ok(())
     }
 
-    /// Lets that many stable pages leave, the oldest of all guests.
-    fn page_out(&self, wanted: u64) -> Result<(), PagerError> {
+    /// What is resident of each guest.
+    fn census(&self) -> Vec<(Arc<Pager>, Census)> {
         let pagers = self.pagers().clone();
-        let ages: Vec<_> = pagers.iter().map(|pager| pager.census().stable).collect();
-        for (pager, quota) in pagers.iter().zip(demand(wanted, &ages)) {
-            pager.evict(quota)?;
-        }
-        Ok(())
+        let count = |pager: Arc<Pager>| (Arc::clone(&pager), pager.census());
+        pagers.into_iter().map(count).collect()
     }
 
     /// Keeps the available list filled, for ever.
@@ -256,7 +254,7 @@ impl RealMemory {
     }
 
     fn refill(&self, guests: &dyn Guests) {
-        let pagers = self.pagers().clone();
+        let census = self.census();
         let wanted = self.marks.wanted(self.available());
         // Unused pages before those that can be had again, whoever has them.
         let spare = |unused, again| {
@@ -266,18 +264,16 @@ impl RealMemory {
         };
         let ephemeral = self.tmem.as_ref().map_or(0, |tmem| tmem.ephemeral_frames());
         let mut there = vec![spare(0, ephemeral)];
-        there.extend(pagers.iter().map(|pager| {
-            let census = pager.census();
-            spare(census.unused, census.volatile)
-        }));
+        let resident = census.iter().map(|(_, resident)| resident);
+        there.extend(resident.map(|resident| spare(resident.unused, resident.volatile)));
         let quotas = demand(wanted, &there);
         let mut quotas = quotas.iter().map(|quota| quota.iter().sum());
         if let (Some(tmem), Some(frames)) = (&self.tmem, quotas.next()) {
             tmem.evict(frames);
         }
-        let asked: Vec<_> = pagers
+        let asked: Vec<_> = census
             .iter()
-            .map(|pager| pager.user)
+            .map(|(pager, _)| pager.user)
             .zip(quotas)
             .filter(|&(_, pages)| pages > 0)
             .collect();
@@ -286,11 +282,20 @@ impl RealMemory {
         }
         let wanted = self.marks.wanted(self.available());
         if wanted > 0
-            && let Err(error) = self.page_out(wanted)
+            && let Err(error) = page_out(wanted, &census)
         {
             tracing::warn!("pages cannot leave: {error}");
         }
     }
+}
+
+/// Lets that many stable pages leave, the oldest of all guests.
+fn page_out(wanted: u64, census: &[(Arc<Pager>, Census)]) -> Result<(), PagerError> {
+    let ages: Vec<_> = census.iter().map(|(_, resident)| resident.stable).collect();
+    for ((pager, _), quota) in census.iter().zip(demand(wanted, &ages)) {
+        pager.evict(quota)?;
+    }
+    Ok(())
 }
 
 /// Ends a guest's process, which waits for a page that it cannot have, if it does not do so by itself.
