@@ -127,7 +127,7 @@ impl Control {
                     *state = Cached::Resting;
                     events::rest(totals, governor.until() - now);
                 }
-                return governor.has_changed(totals);
+                return governor.has_changed();
             }
         }
         false

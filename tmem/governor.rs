@@ -28,14 +28,18 @@ pub(crate) struct Totals {
 pub(crate) struct Governor {
     /// Since when there are pools.
     began: u64,
-    /// What was judged.
-    judged: Totals,
+    /// What the hypervisor had counted when somebody looked last.
+    last: Totals,
+    /// Whether pages were put before that, since the time before.
+    changed: bool,
+    /// How many pages were got since the pools were judged.
+    hits: u64,
+    /// How many were evicted since then, no more each time than were put.
+    evicted: u64,
     /// Until when there are none.
     until: u64,
     /// How long that is the next time.
     rest: u64,
-    /// How many pages were put the last time that somebody asked.
-    puts: u64,
 }
 
 impl Governor {
@@ -43,38 +47,46 @@ impl Governor {
     pub(crate) fn new(now: u64) -> Self {
         Self {
             began: now,
-            judged: Totals::default(),
+            last: Totals::default(),
+            changed: false,
+            hits: 0,
+            evicted: 0,
             until: now,
             rest: REST[0],
-            puts: 0,
         }
     }
 
     /// There are pools again.
     pub(crate) fn begin(&mut self, now: u64) {
-        self.began = now;
-        self.judged = Totals::default();
+        *self = Self {
+            until: self.until,
+            rest: self.rest,
+            ..Self::new(now)
+        };
     }
 
     /// Judges the pools. Returns whether there shall be none for a while.
     pub(crate) fn judge(&mut self, now: u64, totals: Totals) -> bool {
-        if totals.evicted < self.judged.evicted {
-            // A pool went.
-            self.judged = totals;
-        }
-        let hits = totals.hits.saturating_sub(self.judged.hits);
-        let evicted = totals.evicted - self.judged.evicted;
-        if evicted < WINDOW {
+        // Less than before: a pool went.
+        let puts = totals.puts.saturating_sub(self.last.puts);
+        let evicted = totals.evicted.saturating_sub(self.last.evicted);
+        self.hits += totals.hits.saturating_sub(self.last.hits);
+        // What more is evicted makes room for others, and says nothing of the pages that are put.
+        self.evicted += evicted.min(puts);
+        self.changed = totals.puts != self.last.puts;
+        self.last = totals;
+        if self.evicted < WINDOW {
             return false;
         }
-        if hits.saturating_mul(BOUND) < evicted {
+        let worth = self.hits.saturating_mul(BOUND) >= self.evicted;
+        (self.hits, self.evicted) = (0, 0);
+        if worth {
+            self.rest = REST[0];
+        } else {
             self.until = now + (now - self.began).max(1) * self.rest;
             self.rest = REST[1];
-            return true;
         }
-        self.rest = REST[0];
-        self.judged = totals;
-        false
+        !worth
     }
 
     /// Until when there are no pools.
@@ -82,9 +94,9 @@ impl Governor {
         self.until
     }
 
-    /// Whether pages were put since the last time.
-    pub(crate) fn has_changed(&mut self, totals: Totals) -> bool {
-        core::mem::replace(&mut self.puts, totals.puts) != totals.puts
+    /// Whether pages were put between the last two judgements.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changed
     }
 
     /// Whether the while is over.
@@ -98,9 +110,10 @@ impl Governor {
 mod tests {
     use super::*;
 
+    /// As many were put as were evicted.
     fn totals(hits: u64, evicted: u64) -> Totals {
         Totals {
-            puts: 1 << 40,
+            puts: evicted,
             hits,
             evicted,
         }
@@ -121,6 +134,24 @@ mod tests {
         assert!(governor.judge(30, totals(WINDOW + 10, WINDOW * BOUND + WINDOW)));
         assert!(!governor.is_over(30 + 20 * REST[0] - 1));
         assert!(governor.is_over(30 + 20 * REST[0]));
+    }
+
+    #[test]
+    fn what_others_take_is_no_reason() {
+        let mut governor = Governor::new(10);
+        let put = |puts, evicted| Totals {
+            puts,
+            hits: 0,
+            evicted,
+        };
+        assert!(!governor.judge(20, put(WINDOW * 4, 0)));
+        assert!(governor.has_changed());
+        // The guest rests, and others need the memory.
+        assert!(!governor.judge(30, put(WINDOW * 4, WINDOW * 3)));
+        assert!(!governor.has_changed());
+        assert!(!governor.judge(40, put(WINDOW * 4 + 10, WINDOW * 4)));
+        // Its own pages push each other out.
+        assert!(governor.judge(50, put(WINDOW * 5, WINDOW * 5)));
     }
 
     #[test]
