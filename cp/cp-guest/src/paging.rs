@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::mm::{Advice, madvise};
 use thiserror::Error;
-use userfaultfd::{FeatureFlags, RegisterMode, UffdBuilder};
+use userfaultfd::{FeatureFlags, RegisterMode, Uffd, UffdBuilder};
 
 /// Write protection of shared memory; the crate has no name for it yet.
 const WRITE_PROTECT_SHMEM: FeatureFlags = FeatureFlags::from_bits_retain(1 << 12);
@@ -59,11 +59,9 @@ impl Mapping {
         Self { start, bytes }
     }
 
-    /// Lets `cpd` page the storage, which nobody may have touched yet.
-    pub fn offer(&self, cpd: &GuestConnection) -> Result<(), PagingError> {
-        if let Some(name) = direct_io() {
-            return Err(PagingError::DirectIo(name));
-        }
+    /// Has whoever touches a page for the first time, or stores to one that is being paged out, wait for the holder of
+    /// the userfaultfd.
+    pub fn watch(&self) -> Result<Uffd, PagingError> {
         let uffd = UffdBuilder::new()
             .close_on_exec(true)
             .non_blocking(true)
@@ -77,6 +75,15 @@ impl Mapping {
             self.bytes,
             RegisterMode::MISSING | RegisterMode::WRITE_PROTECT,
         )?;
+        Ok(uffd)
+    }
+
+    /// Lets `cpd` page the storage, which nobody may have touched yet.
+    pub fn offer(&self, cpd: &GuestConnection) -> Result<(), PagingError> {
+        if let Some(name) = direct_io() {
+            return Err(PagingError::DirectIo(name));
+        }
+        let uffd = self.watch()?;
         cpd.offer(self.start.as_ptr() as u64, uffd.as_fd())?;
         // Never closed: with the last one, pages that are not in frames would read as zero.
         let _ = uffd.into_raw_fd();

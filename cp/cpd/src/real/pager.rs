@@ -649,13 +649,13 @@ fn runs(pages: &[usize]) -> impl Iterator<Item = &[usize]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::mm::{Advice, madvise};
+    use cp_guest::paging::Mapping;
     use rustix::pipe::pipe;
+    use std::ptr::NonNull;
     use std::sync::atomic::AtomicBool;
     use std::sync::mpsc;
     use std::thread;
     use tempfile::TempDir;
-    use userfaultfd::{FeatureFlags, RegisterMode, UffdBuilder};
 
     const PAGES: usize = 256;
     const ALL: ByAge = [PAGES as u64; AGES];
@@ -663,6 +663,7 @@ mod tests {
     /// A guest whose process is this one.
     struct TestGuest {
         storage: SharedMemory,
+        mapping: Mapping,
         states: PageStates<SharedMemory>,
         pager: Pager,
         _directory: TempDir,
@@ -673,32 +674,23 @@ mod tests {
             let storage = SharedMemory::new("storage", PAGES * PAGE_SIZE as usize).unwrap();
             let table = SharedMemory::new("states", PAGES).unwrap();
             let shared = SharedMemory::open(table.as_fd().try_clone_to_owned().unwrap(), PAGES);
-            let uffd = UffdBuilder::new()
-                .non_blocking(true)
-                .user_mode_only(false)
-                .require_features(
-                    FeatureFlags::MISSING_SHMEM
-                        | FeatureFlags::PAGEFAULT_FLAG_WP
-                        | FeatureFlags::from_bits_retain(1 << 12),
-                )
-                .create()
-                .expect("run as root, or 'chmod a+rw /dev/userfaultfd'");
-            let start = storage.as_ptr() as *mut c_void;
-            let mode = RegisterMode::MISSING | RegisterMode::WRITE_PROTECT;
-            uffd.register_with_mode(start, storage.len(), mode).unwrap();
+            let start = NonNull::from(&storage[..]).cast();
+            // SAFETY: `storage` is there, shared, and as long as the guest.
+            let mapping = unsafe { Mapping::new(start, storage.len()) };
             let directory = tempfile::tempdir().unwrap();
             let volume = PagingVolume::create(&directory.path().join("page"), slots).unwrap();
             let guest = Guest {
                 user: UserId::new("LINUX01").unwrap(),
                 number: GuestNumber(0),
-                uffd,
-                address: start as u64,
+                uffd: mapping.watch().unwrap(),
+                address: start.as_ptr() as u64,
                 memfd: storage.as_fd().try_clone_to_owned().unwrap().into(),
                 states: PageStates::with_table(shared.unwrap()),
                 process: Process::myself().unwrap(),
             };
             Self {
                 storage,
+                mapping,
                 states: PageStates::with_table(table),
                 pager: Pager::new(guest, Arc::new(volume), latency).unwrap(),
                 _directory: directory,
@@ -723,11 +715,7 @@ mod tests {
 
         fn forget_use(&self) {
             self.pager.sweep();
-            // SAFETY: It is a shared mapping of a file.
-            unsafe {
-                let start = self.storage.as_ptr() as *mut c_void;
-                madvise(start, self.storage.len(), Advice::LinuxDontNeed).unwrap();
-            }
+            self.mapping.sweep().unwrap();
         }
     }
 
