@@ -20,6 +20,9 @@ mod save;
 mod store;
 #[cfg(test)]
 mod tests;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod world;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

@@ -23,8 +23,9 @@ mod service;
 mod signal;
 mod transfer;
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod tests;
 
 use std::collections::BTreeMap;
 

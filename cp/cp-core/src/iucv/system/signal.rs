@@ -129,7 +129,7 @@ impl Signals {
     }
 
     /// The messages that end when an interrupt is taken.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn awaiting(&self) -> impl Iterator<Item = (InterruptId, MessageKey)> + '_ {
         self.users
             .values()

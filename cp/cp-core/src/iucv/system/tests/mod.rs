@@ -1,11 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Virtual machines that use IUCV, each with one CPU, for the tests of the system.
+//! Virtual machines that use IUCV, each with one CPU, for the tests of the system and for fuzzing.
 
+#![cfg_attr(
+    not(test),
+    allow(dead_code, reason = "tests use more of it than a fuzzer")
+)]
+
+#[cfg(test)]
 mod boot;
+#[cfg(test)]
 mod messages;
+#[cfg(test)]
 mod random;
+#[cfg(test)]
 mod sockets;
+pub mod world;
 
 use std::collections::BTreeMap;
 
