@@ -130,6 +130,12 @@ impl Pool {
         self.pages.insert(handle, Kept { page, age });
     }
 
+    /// Whether a handle is behind those of all its pages.
+    pub(super) fn is_behind(&self, handle: Handle) -> bool {
+        let last = self.pages.last_key_value();
+        last.is_none_or(|(&last, _)| last < handle)
+    }
+
     pub(super) fn get(&self, handle: Handle) -> Option<&Page> {
         self.pages.get(&handle).map(|kept| &kept.page)
     }

@@ -335,10 +335,14 @@ impl Saved {
                         .filter(|pool| pool.len() < pool.quota)
                         .ok_or(Damage::Altered("a page is in no pool"))?;
                     let object = ObjectId(record.oid.map(|word| word.get()));
-                    pool.insert((object, Index(record.index.get())), page, saved.pages);
+                    let handle = (object, Index(record.index.get()));
+                    if !pool.is_behind(handle) {
+                        return Err(Damage::Altered("a page is not in its place"));
+                    }
+                    pool.insert(handle, page, saved.pages);
                     saved.pages += 1;
                 }
-                Tag::END if read == MAX_POOLS => {
+                Tag::END if read == MAX_POOLS && kind == 0 => {
                     input.end()?;
                     return Ok(saved);
                 }
@@ -353,8 +357,10 @@ impl Saved {
 
     fn add_slot(&mut self, place: usize, kind: u16, record: &SlotRecord) -> Result<(), Damage> {
         let id = PoolId::from_number(record.pool.get());
+        let unnamed = record.quota == 0 && record.label == [0; 16];
         let kind = match kind {
-            Tag::NO_POOL => None,
+            Tag::NO_POOL if unnamed => None,
+            Tag::NO_POOL => return Err(Damage::Altered("what is no pool has a quota or a label")),
             Tag::PERSISTENT => Some(Kind::Persistent),
             Tag::EPHEMERAL => Some(Kind::Ephemeral),
             _ => return Err(Damage::Altered("a pool is of no known kind")),

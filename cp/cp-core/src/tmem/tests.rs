@@ -730,6 +730,36 @@ fn a_file_that_is_cut_or_goes_on_is_refused() {
     assert!(matches!(Saved::read(&file[..]), Err(Damage::Long)));
 }
 
+/// Also if the checksum is right.
+#[test]
+fn a_file_that_would_not_be_written_so_is_refused() {
+    let file = small_file();
+    let body = file.len() - 4;
+    // The first page of the first pool, which is all zeroes, once more.
+    let twice = [&file[..108], &file[68..body]].concat();
+    let changed = |place: usize| {
+        let mut file = file[..body].to_vec();
+        file[place] ^= 1;
+        file
+    };
+    let read = |mut body: Vec<u8>| {
+        let sum = crc32fast::hash(&body);
+        body.extend(sum.to_be_bytes());
+        Saved::read(&body[..])
+    };
+    read(file[..body].to_vec()).unwrap();
+    // A label of the last slot, which has no pool; its quota; the kind of the end.
+    for altered in [
+        twice,
+        changed(body - 5),
+        changed(body - 21),
+        changed(body - 1),
+    ] {
+        let read = read(altered);
+        assert!(matches!(read, Err(Damage::Altered(_))), "{read:?}");
+    }
+}
+
 #[test]
 fn a_file_with_another_byte_is_refused() {
     let mut file = small_file();
