@@ -3,9 +3,10 @@
 
 STEP ?=
 MINUTES ?= 2
+SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup qemu cp userland release debug builtin kasan vanilla all disk matplotlib run check check-hooks check-kasan bench lab soak console patches check-fresh clean
+.PHONY: help setup qemu cp userland release debug builtin kasan vanilla all disk matplotlib run check check-hooks check-kasan bench lab soak fuzz console patches check-fresh clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -41,6 +42,9 @@ lab: qemu cp userland release disk matplotlib ## what each answer to overcommit 
 
 soak: qemu cp userland release disk ## guests come, work and go in too few frames (MINUTES=2)
 	@scripts/soak --minutes $(MINUTES)
+
+fuzz: setup ## a fuzzer looks for bytes from outside that the Control Program takes wrongly (SECONDS=60)
+	@scripts/fuzz $(SECONDS) $(TARGET)
 
 check-hooks: qemu cp userland release ## leave each hook in mm out, and see who notices (long)
 	@scripts/check-hooks $(HOOK)
