@@ -3,7 +3,8 @@
 //! Real memory: the frames that all guests and transcendent memory share, and the paging volume for what does not fit.
 //!
 //! A demand scan keeps a list of available frames filled: unused pages go first, then volatile ones, then stable ones
-//! by their age, fairly over all guests. A guest that needs a frame when there is none takes them itself, from whomever.
+//! and those in ephemeral pools by their age, fairly over all guests. A guest that needs a frame when there is none
+//! takes them itself, from whomever.
 
 mod pager;
 mod volume;
@@ -13,11 +14,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use std::{io, thread};
+use std::{io, iter, thread};
 
 use cp_core::UserId;
 use cp_core::page_state::PageStates;
-use cp_core::paging::{BLOCK_SLOTS, ByAge, Full, Watermarks, demand};
+use cp_core::paging::{AGES, BLOCK_SLOTS, ByAge, Full, Watermarks, demand};
 use cp_core::respond::{HostView, PagingView};
 use cp_proto::SharedMemory;
 use procfs::process::Process;
@@ -38,11 +39,18 @@ use crate::tmem::TmemStore;
 /// How often the demand scan looks at the available list.
 const SCAN_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How often it is noted which pages are in use, while frames are short.
+/// How often it is noted which pages are in use.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Only if less than this part of all frames is available: what is old must be known before frames are short.
+const SWEEP_PART: u64 = 4;
 
 /// How long guests may take to give up what they do not need, before what they need is taken.
 const GUEST_LIMIT: Duration = Duration::from_millis(50);
+
+/// What age ephemeral pages of transcendent memory count as: only what nobody has used for as long as can be told
+/// leaves before them.
+const EPHEMERAL_AGE: usize = AGES - 2;
 
 /// How long a guest whose pager has failed may take to say so and end.
 const FAREWELL_LIMIT: Timespec = Timespec {
@@ -212,16 +220,36 @@ impl RealMemory {
     /// Sees to it that the next block that comes in finds frames.
     fn make_room(&self) -> Result<(), PagerError> {
         let needed = BLOCK_SLOTS as u64;
-        if self.available() < needed {
-            if let Some(tmem) = &self.tmem {
-                tmem.evict(self.marks.low);
-            }
-            page_out(self.marks.wanted(self.available()), &self.census())?;
-            if self.available() < needed {
-                return Err(VolumeError::Full(Full).into());
-            }
+        if self.available() >= needed {
+            return Ok(());
         }
-        Ok(())
+        let taken = self.take(self.marks.wanted(self.available()), &self.census());
+        match taken {
+            _ if self.available() >= needed => Ok(()),
+            Ok(()) => Err(VolumeError::Full(Full).into()),
+            error => error,
+        }
+    }
+
+    /// Takes frames from stable pages of guests and from ephemeral pages of transcendent memory, the oldest first.
+    fn take(&self, wanted: u64, census: &[(Arc<Pager>, Census)]) -> Result<(), PagerError> {
+        let mut ephemeral = ByAge::default();
+        ephemeral[EPHEMERAL_AGE] = self.tmem.as_ref().map_or(0, |tmem| tmem.ephemeral_frames());
+        let guests = census.iter().map(|(_, resident)| resident.stable);
+        let ages: Vec<_> = iter::once(ephemeral).chain(guests).collect();
+        let quotas = demand(wanted, &ages);
+        if let Some(tmem) = &self.tmem {
+            tmem.evict(quotas[0].iter().sum());
+        }
+        let mut guests = census.iter().zip(&quotas[1..]);
+        let paged = guests.try_for_each(|((pager, _), &quota)| pager.evict(quota).map(drop));
+        if paged.is_err()
+            && let Some(tmem) = &self.tmem
+        {
+            // There is no room on the volume, say: then younger ones must do.
+            tmem.evict(self.marks.wanted(self.available()));
+        }
+        paged
     }
 
     /// What is resident of each guest.
@@ -241,7 +269,7 @@ impl RealMemory {
             if swept.elapsed() >= SWEEP_INTERVAL {
                 let before = std::mem::replace(&mut traffic, self.volume.traffic.operations());
                 self.rate.store(traffic - before, Ordering::Relaxed);
-                if available < 2 * self.marks.high {
+                if available < self.frames / SWEEP_PART {
                     self.pagers().clone().iter().for_each(|pager| pager.sweep());
                     guests.sweep();
                 }
@@ -256,25 +284,17 @@ impl RealMemory {
     fn refill(&self, guests: &dyn Guests) {
         let census = self.census();
         let wanted = self.marks.wanted(self.available());
-        // Unused pages before those that can be had again, whoever has them.
-        let spare = |unused, again| {
+        // Unused pages before volatile ones, whoever has them.
+        let spare = census.iter().map(|(_, resident)| {
             let mut ages = ByAge::default();
-            (ages[1], ages[0]) = (unused, again);
+            (ages[1], ages[0]) = (resident.unused, resident.volatile);
             ages
-        };
-        let ephemeral = self.tmem.as_ref().map_or(0, |tmem| tmem.ephemeral_frames());
-        let mut there = vec![spare(0, ephemeral)];
-        let resident = census.iter().map(|(_, resident)| resident);
-        there.extend(resident.map(|resident| spare(resident.unused, resident.volatile)));
-        let quotas = demand(wanted, &there);
-        let mut quotas = quotas.iter().map(|quota| quota.iter().sum());
-        if let (Some(tmem), Some(frames)) = (&self.tmem, quotas.next()) {
-            tmem.evict(frames);
-        }
+        });
+        let quotas = demand(wanted, &spare.collect::<Vec<_>>());
         let asked: Vec<_> = census
             .iter()
-            .map(|(pager, _)| pager.user)
             .zip(quotas)
+            .map(|((pager, _), quota)| (pager.user, quota.iter().sum()))
             .filter(|&(_, pages)| pages > 0)
             .collect();
         if !asked.is_empty() {
@@ -282,20 +302,11 @@ impl RealMemory {
         }
         let wanted = self.marks.wanted(self.available());
         if wanted > 0
-            && let Err(error) = page_out(wanted, &census)
+            && let Err(error) = self.take(wanted, &census)
         {
             tracing::warn!("pages cannot leave: {error}");
         }
     }
-}
-
-/// Lets that many stable pages leave, the oldest of all guests.
-fn page_out(wanted: u64, census: &[(Arc<Pager>, Census)]) -> Result<(), PagerError> {
-    let ages: Vec<_> = census.iter().map(|(_, resident)| resident.stable).collect();
-    for ((pager, _), quota) in census.iter().zip(demand(wanted, &ages)) {
-        pager.evict(quota)?;
-    }
-    Ok(())
 }
 
 /// Ends a guest's process, which waits for a page that it cannot have, if it does not do so by itself.
