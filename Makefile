@@ -6,7 +6,7 @@ MINUTES ?= 2
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup qemu cp userland release debug builtin kasan vanilla all disk matplotlib run check check-hooks check-kasan bench lab soak fuzz console patches check-fresh clean
+.PHONY: help setup qemu cp userland release debug builtin kasan vanilla all disk database matplotlib run check check-hooks check-kasan bench lab soak fuzz console patches check-fresh clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -14,7 +14,7 @@ help: ## this list
 setup: ## make this machine ready: packages, sources, tools
 	@scripts/setup
 
-qemu cp userland disk matplotlib: setup
+qemu cp userland disk database matplotlib: setup
 	@scripts/build $@
 
 release debug builtin kasan vanilla: setup
@@ -36,7 +36,7 @@ bench: qemu cp userland release vanilla disk ## measure; text, and build/bench/*
 	@bench/page_hint
 	@bench/tmem
 
-lab: qemu cp userland release disk matplotlib ## what each answer to overcommit is worth (LAB=quick: 10 minutes; LAB=full)
+lab: qemu cp userland release vanilla disk database matplotlib ## what each answer to overcommit is worth (LAB=quick: 10 minutes; LAB=full)
 	@bench/lab
 	@build/matplotlib/bin/python3 scripts/lab-report
 

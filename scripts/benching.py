@@ -4,10 +4,13 @@ import argparse
 import contextlib
 import json
 import os
+import pathlib
 import subprocess
 import tempfile
 
 from coopguest import BUILD, TOP
+
+TICK_MS = 1000 // os.sysconf("SC_CLK_TCK")
 
 
 def say(*lines):
@@ -22,6 +25,12 @@ def image(size, *make):
         subprocess.run([*make, disk.name], check=True, capture_output=True,
                        env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"})
         yield disk.name
+
+
+def cpu_ms(process):
+    """What a process has used of the host's CPUs, in milliseconds."""
+    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * TICK_MS
 
 
 def run(description, name, parts):

@@ -8,7 +8,7 @@ import statistics
 RESULTS = pathlib.Path(__file__).resolve().parent.parent / "build" / "lab" / "results.json"
 GUESTS = 3
 # Of each guest, in MiB.
-MEMORY = 192
+MEMORY = 160
 APPROACHES = {
     "paging": "host paging alone, ESSA off",
     "essa": "host paging, unused hints as C gives them",
@@ -18,10 +18,13 @@ APPROACHES = {
     "volatile": "unused hints and volatile page cache",
     "tmem": "tmem",
     "tmem-self": "tmem and self-ballooning",
-    "all": "cmm and VMRM, all hints, tmem",
+    "all": "unused hints, tmem, self-ballooning, VMRM",
+    "all-volatile": "these and volatile page cache",
+    "virtio": "virtio-balloon and VMRM",
     "reporting": "free page reporting",
 }
-WORKLOADS = {"files": "sources are searched again and again", "memory": "memory comes and goes"}
+WORKLOADS = {"files": "sources are searched again and again", "database": "entries of a database are looked up and changed",
+             "memory": "memory comes and goes"}
 NANOSECOND = 1e-9
 # What a page-in or a disk read takes, in milliseconds; the one in the middle is the headline's.
 LATENCIES = (0.2, 1, 5)
