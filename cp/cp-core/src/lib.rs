@@ -8,6 +8,7 @@ pub mod command;
 pub mod diag;
 pub mod ebcdic;
 pub mod iucv;
+pub mod page_faults;
 pub mod page_state;
 pub mod paging;
 pub mod respond;

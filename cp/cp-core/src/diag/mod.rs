@@ -8,6 +8,7 @@
 pub mod accounting;
 pub mod command;
 pub mod monitor;
+pub mod page_reference;
 pub mod partition;
 pub mod release;
 pub mod segment;
