@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ZVM_CP_ABI_VERSION 4u
+#define ZVM_CP_ABI_VERSION 5u
 
 /* Name of the data symbol, a struct zvm_cp_ops, that the library exports */
 #define ZVM_CP_OPS_SYMBOL "zvm_cp_ops"
@@ -34,6 +34,8 @@
 #define ZVM_CP_STOPPED (-2)
 /* zvm_cp_host.read_logical or write_logical failed: an access exception */
 #define ZVM_CP_ACCESS (-3)
+/* Only of zvm_cp_ops.access: it may, but has to wait for the content */
+#define ZVM_CP_ABSENT (-4)
 
 /* Values of zvm_cp_machine.flavour */
 #define ZVM_CP_FLAVOUR_ZVM 0u
@@ -60,6 +62,11 @@ struct zvm_cp_host {
      * CPU.  Any thread; does not block.
      */
     void (*inject)(void *opaque);
+    /*
+     * A page was brought in: zvm_cp_ops.take_page has its token.  Any thread;
+     * does not block.
+     */
+    void (*page_in)(void *opaque);
     /* Show @text, one line of UTF-8, at the guest's console.  Any thread. */
     void (*console)(void *opaque, const char *text);
     /*
@@ -203,10 +210,28 @@ struct zvm_cp_ops {
     /*
      * May a CPU access the page at the absolute address @address?
      * ZVM_CP_DONE, or the program interruption code: block volatility if its
-     * content was discarded.  Asked when a translation is made; any thread;
+     * content was discarded.  ZVM_CP_ABSENT if it may, but the content is not
+     * in memory of the host.  Asked when a translation is made; any thread;
      * neither blocks nor locks.
      */
     int (*access)(void *cp, uint64_t address);
+    /*
+     * @cpu, whose PSW has the mask @psw, touches the page at the absolute
+     * address @address, which is absent, and is enabled for external
+     * interruptions of the service-signal subclass.  If true, the instruction
+     * is nullified and the CPU takes one, X'2603' with subcode X'0600' and the
+     * parameter *@token; take_page has the same token when the page is there.
+     * If false, the CPU waits for the page.  On the thread of @cpu; does not
+     * block for long.
+     */
+    bool (*page_fault)(void *cp, uint32_t cpu, uint64_t address, uint64_t psw,
+                       uint64_t *token);
+    /*
+     * The token of a page that was brought in, for any CPU to take with
+     * subcode X'0680'; false if there is none.  *@more tells whether there are
+     * others.  Does not block for long.
+     */
+    bool (*take_page)(void *cp, uint64_t *token, bool *more);
     /* A CPU takes a block-volatility interruption for that page. */
     void (*block_volatility)(void *cp, uint64_t address);
     /*
@@ -231,6 +256,8 @@ struct zvm_cp_ops {
 
     /* The virtual machine is reset; no CPU is running */
     void (*reset)(void *cp);
+    /* @cpu is reset, alone or with the virtual machine; it is not running */
+    void (*reset_cpu)(void *cp, uint32_t cpu);
 };
 
 #endif /* HW_S390X_ZVM_CP_H */

@@ -7,7 +7,7 @@
 use std::ffi::{c_char, c_int, c_void};
 
 /// `ZVM_CP_ABI_VERSION`
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 /// `ZVM_CP_ERROR_SIZE`
 pub const ERROR_SIZE: usize = 256;
 
@@ -19,6 +19,8 @@ pub const UNKNOWN: c_int = -1;
 pub const STOPPED: c_int = -2;
 /// `ZVM_CP_ACCESS`
 pub const ACCESS: c_int = -3;
+/// `ZVM_CP_ABSENT`
+pub const ABSENT: c_int = -4;
 
 /// `ZVM_CP_FLAVOUR_ZVM`
 pub const FLAVOUR_ZVM: u32 = 0;
@@ -41,6 +43,7 @@ pub struct Host {
     pub size: u32,
     pub opaque: *mut c_void,
     pub inject: unsafe extern "C" fn(*mut c_void),
+    pub page_in: unsafe extern "C" fn(*mut c_void),
     pub console: unsafe extern "C" fn(*mut c_void, *const c_char),
     pub stop: unsafe extern "C" fn(*mut c_void, *const c_char),
     pub read: unsafe extern "C" fn(*mut c_void, u32, u64, *mut c_void, usize) -> c_int,
@@ -115,6 +118,8 @@ pub struct Ops {
     pub iucv: unsafe extern "C" fn(*mut c_void, u32, u64, *mut [u64; 16], *mut c_int) -> c_int,
     pub essa: unsafe extern "C" fn(*mut c_void, u64, u32, *mut u64) -> c_int,
     pub access: unsafe extern "C" fn(*mut c_void, u64) -> c_int,
+    pub page_fault: unsafe extern "C" fn(*mut c_void, u32, u64, u64, *mut u64) -> bool,
+    pub take_page: unsafe extern "C" fn(*mut c_void, *mut u64, *mut bool) -> bool,
     pub block_volatility: unsafe extern "C" fn(*mut c_void, u64),
     pub device: unsafe extern "C" fn(*mut c_void, *const c_char, u64, u64, bool),
     pub exclusive: unsafe extern "C" fn(*mut c_void),
@@ -122,6 +127,7 @@ pub struct Ops {
     pub has_irq: unsafe extern "C" fn(*mut c_void, u32) -> bool,
     pub take_irq: unsafe extern "C" fn(*mut c_void, u32, *mut Irq) -> bool,
     pub reset: unsafe extern "C" fn(*mut c_void),
+    pub reset_cpu: unsafe extern "C" fn(*mut c_void, u32),
 }
 
 #[cfg(test)]
@@ -179,6 +185,7 @@ mod tests {
             size,
             opaque,
             inject,
+            page_in,
             console,
             stop,
             read,
@@ -221,13 +228,16 @@ mod tests {
             iucv,
             essa,
             access,
+            page_fault,
+            take_page,
             block_volatility,
             device,
             exclusive,
             held,
             has_irq,
             take_irq,
-            reset
+            reset,
+            reset_cpu
         );
         for (c, rust) in [
             ("ZVM_CP_ABI_VERSION", i64::from(ABI_VERSION)),
@@ -236,6 +246,7 @@ mod tests {
             ("ZVM_CP_UNKNOWN", i64::from(UNKNOWN)),
             ("ZVM_CP_STOPPED", i64::from(STOPPED)),
             ("ZVM_CP_ACCESS", i64::from(ACCESS)),
+            ("ZVM_CP_ABSENT", i64::from(ABSENT)),
             ("ZVM_CP_FLAVOUR_ZVM", i64::from(FLAVOUR_ZVM)),
             ("ZVM_CP_FLAVOUR_KVM", i64::from(FLAVOUR_KVM)),
             ("ZVM_CP_UNUSED_EXCEPTION", i64::from(UNUSED_EXCEPTION)),

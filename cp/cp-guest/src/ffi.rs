@@ -26,7 +26,7 @@ use crate::guest::diag::Operands;
 use crate::guest::{Exception, Guest, Outcome, Shared};
 use crate::host::{AccessException, Cpu, Host, NotDiscarded, OutsideStorage};
 use crate::link::{Link, Logon, LogonError, socket_path};
-use crate::page_states::{Options, Pages};
+use crate::page_states::{Access, Options, Pages};
 use crate::paging::Mapping;
 
 /// The control program identifier that Linux knows z/VM by, and the release that `QUERY CPLEVEL` names.
@@ -46,6 +46,8 @@ pub static zvm_cp_ops: abi::Ops = abi::Ops {
     iucv,
     essa,
     access,
+    page_fault,
+    take_page,
     block_volatility,
     device,
     exclusive,
@@ -53,6 +55,7 @@ pub static zvm_cp_ops: abi::Ops = abi::Ops {
     has_irq,
     take_irq,
     reset,
+    reset_cpu,
 };
 
 type Machine = Guest<Device, Link>;
@@ -167,6 +170,11 @@ impl Host for Device {
     fn inject(&self) {
         // SAFETY: May be called on any thread.
         unsafe { (self.0.inject)(self.0.opaque) }
+    }
+
+    fn page_in(&self) {
+        // SAFETY: May be called on any thread.
+        unsafe { (self.0.page_in)(self.0.opaque) }
     }
 
     fn console(&self, line: &str) {
@@ -459,8 +467,51 @@ unsafe extern "C" fn essa(cp: *mut c_void, address: u64, orc: u32, state: *mut u
 /// `cp` comes from `open` and has not been closed.
 unsafe extern "C" fn access(cp: *mut c_void, address: u64) -> c_int {
     // SAFETY: The caller promises it.
-    let access = unsafe { with(cp, Ok(()), |guest| guest.access(address)) };
-    access.map_or_else(|interruption| interruption.code().into(), |()| abi::DONE)
+    match unsafe { with(cp, Ok(Access::Now), |guest| guest.access(address)) } {
+        Ok(Access::Now) => abi::DONE,
+        Ok(Access::Later) => abi::ABSENT,
+        Err(interruption) => interruption.code().into(),
+    }
+}
+
+/// `zvm_cp_ops.page_fault`
+///
+/// # Safety
+///
+/// As `zvm-cp.h` says: on the thread of `cpu`, with a valid pointer.
+unsafe extern "C" fn page_fault(
+    cp: *mut c_void,
+    cpu: u32,
+    address: u64,
+    psw: u64,
+    token: *mut u64,
+) -> bool {
+    // SAFETY: The caller promises the pointers and the thread.
+    unsafe {
+        let cpu = Cpu::new(cpu);
+        let begun = with(cp, None, |guest| guest.page_fault(&cpu, address, psw));
+        if let Some(begun) = begun {
+            token.write(begun.0);
+        }
+        begun.is_some()
+    }
+}
+
+/// `zvm_cp_ops.take_page`
+///
+/// # Safety
+///
+/// `cp` comes from `open` and has not been closed; the other pointers are valid.
+unsafe extern "C" fn take_page(cp: *mut c_void, token: *mut u64, more: *mut bool) -> bool {
+    // SAFETY: The caller promises the pointers.
+    unsafe {
+        let (taken, others) = with(cp, (None, false), Guest::take_page);
+        if let Some(taken) = taken {
+            token.write(taken.0);
+        }
+        more.write(others);
+        taken.is_some()
+    }
 }
 
 /// `zvm_cp_ops.block_volatility`
@@ -552,4 +603,14 @@ unsafe extern "C" fn take_irq(cp: *mut c_void, cpu: u32, irq: *mut abi::Irq) -> 
 unsafe extern "C" fn reset(cp: *mut c_void) {
     // SAFETY: The caller promises it.
     unsafe { with(cp, (), Guest::reset) }
+}
+
+/// `zvm_cp_ops.reset_cpu`
+///
+/// # Safety
+///
+/// `cp` comes from `open` and has not been closed.
+unsafe extern "C" fn reset_cpu(cp: *mut c_void, cpu: u32) {
+    // SAFETY: The caller promises it.
+    unsafe { with(cp, (), |guest| guest.reset_cpu(cpu)) }
 }

@@ -104,6 +104,9 @@ pub trait Host: Send + Sync + 'static {
     /// Lets all CPUs look whether [`crate::guest::Guest::has_interrupt`]. Does not block.
     fn inject(&self);
 
+    /// Lets all CPUs look for what [`crate::guest::Guest::take_page`] gives. Does not block.
+    fn page_in(&self);
+
     /// Shows a line at the guest's console.
     fn console(&self, line: &str);
 

@@ -173,8 +173,11 @@ impl Connections {
         let events = self.events();
         while wait(&events, Some(&Timespec::default())) {
             match events.event()? {
-                // What cannot be swept seems to be in use.
-                Event::Sweep => drop(self.logon.mapping.sweep()),
+                Event::Sweep => {
+                    // What cannot be swept seems to be in use.
+                    let _ = self.logon.mapping.sweep();
+                    self.receiver.event(Event::Sweep);
+                }
                 event => self.receiver.event(event),
             }
         }

@@ -35,6 +35,15 @@ pub struct Options {
     pub oracle: bool,
 }
 
+/// When a CPU may access a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// At once.
+    Now,
+    /// When it is paged in, for which whoever touches it waits.
+    Later,
+}
+
 /// The pages of a guest.
 #[derive(Debug)]
 pub struct Pages {
@@ -109,14 +118,21 @@ impl Pages {
     }
 
     /// Whether a CPU may access the page at an absolute address. Neither blocks nor locks.
-    pub fn access(&self, address: u64) -> Result<(), ProgramInterruption> {
+    pub fn access(&self, address: u64) -> Result<Access, ProgramInterruption> {
         match self.states.get(address) {
             Some(state) if state.is_discarded() => Err(ProgramInterruption::BlockVolatility),
             Some(state) if self.options.unused_exception && state.usage() == Usage::Unused => {
                 Err(ProgramInterruption::Addressing)
             }
-            _ => Ok(()),
+            Some(state) if state.is_preserved() => Ok(Access::Later),
+            _ => Ok(Access::Now),
         }
+    }
+
+    /// As if `cpd` had paged a page out.
+    #[cfg(test)]
+    pub fn page_out(&self, address: u64) {
+        assert!(self.states.leave(address) && self.states.has_left(address));
     }
 
     /// If the oracle is asked for: the first page among those of `length` bytes at an absolute address that no device

@@ -94,6 +94,14 @@ counters! {
     /// Not a count: all IUCV interrupts with smaller numbers have been taken or retracted. `cpd` reads it before a
     /// message is sent, since one that lives on only in its interrupt counts against the message limit until then.
     IucvOldestPending = "iucv_oldest_pending",
+    /// DIAGNOSE X'258' executed.
+    Diag258Calls = "diag258_calls",
+    /// Initial page-fault interruptions: a CPU touched a page that is paged out, and did not wait.
+    PfaultInits = "pfault_inits",
+    /// Completion interruptions that a CPU took: the page is there.
+    PfaultCompletions = "pfault_completions",
+    /// Initial interruptions that have no completion, since the guest was reset.
+    PfaultsForgotten = "pfaults_forgotten",
 }
 
 impl From<Operation> for Counter {

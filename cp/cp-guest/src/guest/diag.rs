@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use cp_core::diag::command::{self, Command, Destination};
 use cp_core::diag::release::PageRange;
 use cp_core::diag::{
-    Diagnose, ProgramInterruption, accounting, monitor, partition, segment, timing, tmem,
+    Diagnose, ProgramInterruption, accounting, monitor, page_reference, partition, segment, timing,
+    tmem,
 };
 use cp_core::ebcdic;
 use cp_core::tmem::{BLOCK_LENGTH, Frames, PAGE_SIZE};
@@ -46,6 +47,7 @@ impl<H: Host, S: System> Guest<H, S> {
             (0xdc, Some(_)) => self.monitor(cpu, &operands),
             (tmem::CODE, Some(system)) => self.tmem(cpu, system, &operands),
             (0x204, Some(system)) => self.partition(cpu, system, &operands),
+            (page_reference::CODE, Some(_)) => self.page_reference(cpu, &operands),
             (0x2fc, Some(system)) => self.accounting(cpu, system, &operands),
             _ => {
                 self.count(Counter::DiagUnknown);
@@ -213,6 +215,20 @@ impl<H: Host, S: System> Guest<H, S> {
         self.shared.host.write(cpu, query.address, &page)?;
         Ok(Changes {
             registers: [Some((query.rc, 0)), Some((query.pages, 1))],
+            cc: None,
+        })
+    }
+
+    /// X'258': whether CPUs wait for pages.
+    fn page_reference(&self, cpu: &Cpu, operands: &Diagnose<'_>) -> Result<Changes, Exception> {
+        self.count(Counter::Diag258Calls);
+        let address = page_reference::address(operands)?;
+        let mut block = [0; page_reference::PARAMETER_LENGTH];
+        self.shared.host.read(cpu, address, &mut block)?;
+        let request = page_reference::Request::decode(&block, self.storage)?;
+        let rc = self.shared.page_faults.execute(cpu.index(), request);
+        Ok(Changes {
+            registers: [Some((operands.ry, rc as u64)), None],
             cc: None,
         })
     }

@@ -4,6 +4,7 @@
 
 pub mod diag;
 mod iucv;
+mod page_faults;
 mod pages;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,7 @@ use cp_core::UserId;
 use cp_core::diag::ProgramInterruption;
 use cp_core::iucv::InterruptId;
 use cp_core::iucv::interrupt::Interrupts;
+use cp_core::page_faults::PageFaults;
 use cp_core::tmem::SaveId;
 use cp_proto::counters::Counter;
 use cp_proto::{Event, ProtoError, Report};
@@ -30,6 +32,9 @@ pub struct Shared<H> {
     counters: Counters,
     pages: Pages,
     interrupts: Interrupts,
+    page_faults: PageFaults,
+    /// Pages may have left their frames without that the CPUs, which know where they were, have been told.
+    swept: AtomicBool,
     /// The save that has its pools as they are: with it, the guest outlives `cpd`.
     saved: Mutex<Option<SaveId>>,
     stopped: AtomicBool,
@@ -44,6 +49,8 @@ impl<H: Host> Shared<H> {
             counters,
             pages,
             interrupts: Interrupts::new(cpus as usize),
+            page_faults: PageFaults::new(cpus as usize),
+            swept: AtomicBool::new(false),
             saved: Mutex::default(),
             stopped: AtomicBool::new(false),
         }
@@ -63,6 +70,11 @@ impl<H: Host> Shared<H> {
 
     fn set_saved(&self, save: Option<SaveId>) {
         *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = save;
+    }
+
+    /// Ends the guest because of an error in this library.
+    fn fail(&self) {
+        self.stop("the guest is stopped: internal error of the Control Program's library");
     }
 
     /// Ends the guest, once; the first reason is the one that counts.
@@ -110,8 +122,13 @@ impl<H: Host> Receiver for Shared<H> {
                 self.pages.want(id, &selection);
                 self.host.exclusive();
             }
-            // The link sees to it, which knows where the storage is.
-            Event::Sweep => {}
+            // The link has seen to it, which knows where the storage is. Who does not wait for pages must ask for them.
+            Event::Sweep => {
+                if self.page_faults.is_on() {
+                    self.swept.store(true, Ordering::Release);
+                    self.host.exclusive();
+                }
+            }
             Event::Hold => self.host.hold(),
             Event::Saved { save } => self.set_saved(Some(save)),
             Event::Release => {
@@ -244,12 +261,15 @@ impl<H: Host, S: System> Guest<H, S> {
         self.shared.pages.reset();
         self.shared.interrupts.reset();
         self.shared.publish_oldest();
+        let forgotten = self.shared.page_faults.reset() as u64;
+        self.shared
+            .counters
+            .add(Counter::PfaultsForgotten, forgotten);
     }
 
     /// Ends the guest because of an error in this library.
     pub fn fail(&self) {
-        self.shared
-            .stop("the guest is stopped: internal error of the Control Program's library");
+        self.shared.fail();
     }
 
     /// Reports that `cpd` failed in the middle of an instruction.

@@ -2,6 +2,8 @@
 
 //! ESSA, and pages that the host takes.
 
+use std::sync::atomic::Ordering;
+
 use cp_core::diag::ProgramInterruption;
 use cp_core::page_state::Usage;
 use cp_proto::Report;
@@ -10,6 +12,7 @@ use cp_proto::counters::Counter;
 use super::{Exception, Guest, Shared};
 use crate::host::Host;
 use crate::link::{Receiver, System};
+use crate::page_states::Access;
 
 impl<H: Host, S: System> Guest<H, S> {
     /// ESSA with that operation request code on the page at an absolute address: what it returns. The hottest of all
@@ -32,7 +35,7 @@ impl<H: Host, S: System> Guest<H, S> {
     }
 
     /// Whether a CPU may access the page at an absolute address. No lock, no system call.
-    pub fn access(&self, address: u64) -> Result<(), ProgramInterruption> {
+    pub fn access(&self, address: u64) -> Result<Access, ProgramInterruption> {
         self.shared.pages.access(address)
     }
 
@@ -57,14 +60,19 @@ impl<H: Host, S: System> Guest<H, S> {
         }
     }
 
-    /// What [`Host::exclusive`] asked for: takes a batch of pages. No CPU executes instructions.
+    /// What [`Host::exclusive`] asked for: lets CPUs forget pages that may be paged out, and takes a batch of pages. No
+    /// CPU executes instructions.
     pub fn exclusive(&self) {
         let Shared {
             host,
             counters,
             pages,
+            swept,
             ..
         } = &*self.shared;
+        if swept.swap(false, Ordering::AcqRel) {
+            host.flush();
+        }
         let done = pages.take(host);
         if pages.is_wanted() {
             host.exclusive();
@@ -89,7 +97,6 @@ mod tests {
     use cp_core::page_state::{Operation, PAGE_SIZE};
     use cp_proto::{Event, Selection, Taken};
     use std::sync::Arc;
-    use std::sync::atomic::Ordering;
 
     const SELECTION: Selection = Selection {
         pages: u64::MAX,
@@ -182,7 +189,7 @@ mod tests {
         }
         let refused = Err(ProgramInterruption::BlockVolatility);
         assert_eq!(machine.guest.access(32 * PAGE_SIZE), refused);
-        assert_eq!(machine.guest.access(16 * PAGE_SIZE), Ok(()));
+        assert_eq!(machine.guest.access(16 * PAGE_SIZE), Ok(Access::Now));
         let discarded = machine.essa(32 * PAGE_SIZE, Operation::SetStableIfNotDiscarded);
         assert_eq!(discarded, 0xf);
         // A page is discarded once.
@@ -208,7 +215,7 @@ mod tests {
             machine.run_exclusive();
             assert_eq!(machine.taken(), [Taken::default()]);
             assert_eq!((content(&machine, 16), content(&machine, 32)), (2, 2));
-            assert_eq!(machine.guest.access(32 * PAGE_SIZE), Ok(()));
+            assert_eq!(machine.guest.access(32 * PAGE_SIZE), Ok(Access::Now));
         }
     }
 
@@ -306,15 +313,15 @@ mod tests {
             ..Options::default()
         };
         for (options, access) in [
-            (Options::default(), Ok(())),
+            (Options::default(), Ok(Access::Now)),
             (exception, Err(ProgramInterruption::Addressing)),
         ] {
             let machine = Machine::with_options(options);
             machine.essa(0x5000, Operation::SetUnused);
             assert_eq!(machine.guest.access(0x5000), access);
             machine.essa(0x5000, Operation::SetStable);
-            assert_eq!(machine.guest.access(0x5000), Ok(()));
-            assert_eq!(machine.guest.access(u64::MAX), Ok(()));
+            assert_eq!(machine.guest.access(0x5000), Ok(Access::Now));
+            assert_eq!(machine.guest.access(u64::MAX), Ok(Access::Now));
         }
     }
 
@@ -348,7 +355,7 @@ mod tests {
         machine.want(SELECTION);
         machine.run_exclusive();
         assert_eq!(machine.taken()[0].volatile, 0);
-        assert_eq!(machine.guest.access(32 * PAGE_SIZE), Ok(()));
+        assert_eq!(machine.guest.access(32 * PAGE_SIZE), Ok(Access::Now));
         assert_eq!(content(&machine, 32), 1);
     }
 
@@ -433,6 +440,6 @@ mod tests {
             assert_eq!(machine.essa(page * PAGE_SIZE, Operation::Get), 0);
         }
         assert_eq!(content(&machine, 16), 2);
-        assert_eq!(machine.guest.access(32 * PAGE_SIZE), Ok(()));
+        assert_eq!(machine.guest.access(32 * PAGE_SIZE), Ok(Access::Now));
     }
 }

@@ -36,6 +36,9 @@ pub struct TestHostState {
     pub stopped: Mutex<Vec<String>>,
     pub injected: Mutex<u32>,
     pub populated: Mutex<Vec<u64>>,
+    /// Held by who keeps pages from coming.
+    pub paging: Mutex<()>,
+    pub paged_in: Mutex<u32>,
     /// Where and how much.
     pub written: Mutex<Vec<(u64, usize)>>,
     pub exclusive: AtomicBool,
@@ -98,6 +101,7 @@ impl Host for TestHost {
     }
 
     fn populate(&self, address: u64) {
+        let _paging = self.paging.lock().unwrap();
         self.populated.lock().unwrap().push(address);
     }
 
@@ -125,6 +129,10 @@ impl Host for TestHost {
 
     fn inject(&self) {
         *self.injected.lock().unwrap() += 1;
+    }
+
+    fn page_in(&self) {
+        *self.paged_in.lock().unwrap() += 1;
     }
 
     fn console(&self, line: &str) {
@@ -279,7 +287,7 @@ impl Machine {
         }
     }
 
-    fn cpu() -> Cpu {
+    pub fn cpu() -> Cpu {
         // SAFETY: There is no CPU whose thread could be another.
         unsafe { Cpu::new(0) }
     }
