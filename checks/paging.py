@@ -32,8 +32,8 @@ WORK = """
     echo right"""
 
 
-class Paging(SystemCheck):
-    """A system whose guests own more than there is."""
+class Paged(SystemCheck):
+    """A check of a system whose guests own more than there is."""
 
     def start(self, frames, volume="1G", *options):
         folder = self.enterContext(tempfile.TemporaryDirectory(prefix="coopmem-paging-"))
@@ -52,12 +52,16 @@ class Paging(SystemCheck):
         """Pages that are resident, preserved, came back and have left, as the operator sees them."""
         return self.figures(f"indicate user {guest.name}", r"(?s)RES=(\d+).*NPREF=(\d+).*READS=(\d+) WRITES=(\d+)")
 
-    def in_use(self):
-        return self.figures("query alloc page", r"SUMMARY +\d+K? +(\d+)")[0]
-
     def fill(self, guest, mib):
         """Has a guest keep what cannot be had otherwise; gives its sum."""
         return guest.run(f"head -c {mib << 20} /dev/urandom >/tmp/kept; md5sum /tmp/kept")
+
+
+class Paging(Paged):
+    """What becomes of the guests of such a system."""
+
+    def in_use(self):
+        return self.figures("query alloc page", r"SUMMARY +\d+K? +(\d+)")[0]
 
     def test_guests_that_do_not_fit(self):
         """Three guests at once and in turn, 1.8 times as large as all frames: none sees a difference."""
