@@ -58,6 +58,15 @@ pub fn demand(wanted: u64, guests: &[ByAge]) -> Vec<ByAge> {
     quotas
 }
 
+/// The frames of ephemeral pages of transcendent memory, among pages of guests: only what nobody has used for as long as
+/// ages can tell leaves before them.
+#[must_use]
+pub fn ephemeral_by_age(frames: u64) -> ByAge {
+    let mut ages = ByAge::default();
+    ages[AGES - 2] = frames;
+    ages
+}
+
 /// `take * part / whole`, rounded to the nearest, and never more than `part`.
 fn share(take: u64, part: u64, whole: u64) -> u64 {
     let product = u128::from(take) * u128::from(part) + u128::from(whole / 2);
@@ -68,6 +77,21 @@ fn share(take: u64, part: u64, whole: u64) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_nobody_uses_leaves_before_ephemeral_pages() {
+        let there = [
+            ephemeral_by_age(50),
+            with(&[(AGES - 1, 30), (AGES - 3, 40)]),
+        ];
+        let taken = |wanted| -> Vec<u64> {
+            let quotas = demand(wanted, &there);
+            quotas.iter().map(|quota| quota.iter().sum()).collect()
+        };
+        assert_eq!(taken(30), [0, 30]);
+        assert_eq!(taken(60), [30, 30]);
+        assert_eq!(taken(100), [50, 50]);
+    }
 
     fn with(pages: &[(usize, u64)]) -> ByAge {
         let mut ages = ByAge::default();

@@ -10,6 +10,6 @@ mod demand;
 mod map;
 mod volume;
 
-pub use demand::{AGES, ByAge, Watermarks, demand};
+pub use demand::{AGES, ByAge, Watermarks, demand, ephemeral_by_age};
 pub use map::{PageMap, Place};
 pub use volume::{BLOCK_SLOTS, Full, Slot, Volume};

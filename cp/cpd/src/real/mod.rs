@@ -18,7 +18,7 @@ use std::{io, iter, thread};
 
 use cp_core::UserId;
 use cp_core::page_state::PageStates;
-use cp_core::paging::{AGES, BLOCK_SLOTS, ByAge, Full, Watermarks, demand};
+use cp_core::paging::{BLOCK_SLOTS, ByAge, Full, Watermarks, demand, ephemeral_by_age};
 use cp_core::respond::{HostView, PagingView};
 use cp_proto::SharedMemory;
 use procfs::process::Process;
@@ -47,10 +47,6 @@ const SWEEP_PART: u64 = 4;
 
 /// How long guests may take to give up what they do not need, before what they need is taken.
 const GUEST_LIMIT: Duration = Duration::from_millis(50);
-
-/// What age ephemeral pages of transcendent memory count as: only what nobody has used for as long as can be told
-/// leaves before them.
-const EPHEMERAL_AGE: usize = AGES - 2;
 
 /// How long a guest whose pager has failed may take to say so and end.
 const FAREWELL_LIMIT: Timespec = Timespec {
@@ -233,10 +229,11 @@ impl RealMemory {
 
     /// Takes frames from stable pages of guests and from ephemeral pages of transcendent memory, the oldest first.
     fn take(&self, wanted: u64, census: &[(Arc<Pager>, Census)]) -> Result<(), PagerError> {
-        let mut ephemeral = ByAge::default();
-        ephemeral[EPHEMERAL_AGE] = self.tmem.as_ref().map_or(0, |tmem| tmem.ephemeral_frames());
+        let ephemeral = self.tmem.as_ref().map_or(0, |tmem| tmem.ephemeral_frames());
         let guests = census.iter().map(|(_, resident)| resident.stable);
-        let ages: Vec<_> = iter::once(ephemeral).chain(guests).collect();
+        let ages: Vec<_> = iter::once(ephemeral_by_age(ephemeral))
+            .chain(guests)
+            .collect();
         let quotas = demand(wanted, &ages);
         if let Some(tmem) = &self.tmem {
             tmem.evict(quotas[0].iter().sum());
