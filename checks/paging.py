@@ -109,7 +109,8 @@ class Paging(Paged):
         taken = counters["unused_taken"] + counters["volatile_taken"]
         self.assertGreater(taken, 1000, counters)
         _, _, _, left = self.paged(guest)
-        self.assertLess(left * 10, taken)
+        # A guest that is slow to give them up is not waited for.
+        self.assertLess(left * 2, taken)
 
     def ends(self, guest, *wanted):
         """It ends by itself, and says why in one line."""
