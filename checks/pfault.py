@@ -41,6 +41,8 @@ COUNT = """
     echo $! >/tmp/counter
     renice -n 19 -p $!
     while ! [ -s /tmp/count ]; do sleep 0.1; done"""
+# How far it has come; the file is empty while it is written.
+COUNTED = "while count=$(cat /tmp/count); [ -z \"$count\" ]; do :; done; echo $count"
 # Interrupts that Linux has counted.
 TAKEN = "awk '/PFL:/ { for (i = 2; $i ~ /^[0-9]+$/; i++) n += $i } END { print n + 0 }' /proc/interrupts"
 
@@ -76,9 +78,10 @@ class Pfault(paging.Paged):
         """How far a process counts for each page-in that another one waits for, on the only CPU."""
         self.keep(guest, ["keeper"], 16)
         guest.run(COUNT)
-        came, count = self.paged(guest)[2], int(guest.run("cat /tmp/count"))
+        came, count = self.paged(guest)[2], int(guest.run(COUNTED))
         self.look(guest, ["keeper"])
-        came, count = self.paged(guest)[2] - came, int(guest.run("kill $(cat /tmp/counter); cat /tmp/count")) - count
+        came, count = self.paged(guest)[2] - came, int(guest.run(COUNTED)) - count
+        guest.run("kill $(cat /tmp/counter)")
         self.assertGreater(came, 20)
         return count / came
 
