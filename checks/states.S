@@ -107,6 +107,15 @@ instructions:
 	instruction diag	%r2,%r4,0x1f4
 	instruction diag	%r3,%r4,0x1f4		/* 35 */
 	instruction diag	%r2,%r4,0x8
+	instruction jg	signal
+
+	/* An order in %r5 to the CPU in %r4, with a parameter in %r3; then the condition code is in %r2. */
+signal:
+	sigp	%r2,%r4,0(%r5)
+	lghi	%r2,0
+	ipm	%r2
+	srl	%r2,28
+	svc	0
 
 	/*
 	 * Uses %r3 pages from %r2 on %r4 times each: makes one stable, looks
