@@ -10,10 +10,19 @@
 //! the guest said and the host did is kept in it, so that the content of a stable or unused page that is not
 //! preserved reads as resident: whether it is, or zero, the host knows, since the first touch of a page does not trap.
 //!
-//! All functions may be called by any number of threads at once; none blocks or locks.
+//! All functions may be called by any number of threads at once, but for [`PageStates::release`]; none blocks or locks.
+//!
+//! Two more bits, which the guest never sees and no ESSA changes, say that somebody is at the content of a page:
+//!
+//! - the host brings it back ([`PageStates::comes_back`]): it arrives after all, whatever the guest says meanwhile. Who
+//!   takes the page's memory away must wait until it has arrived, or let the page be.
+//! - the guest releases it ([`PageStates::release`]): the host does not begin to page it out.
+//!
+//! So no content that was given up appears again: what has left or begun to is not preserved any longer, what is on its
+//! way back is waited for, and nothing of it leaves once more before its memory is gone.
 
 use std::fmt;
-use std::ops::{Deref, Index};
+use std::ops::{Deref, Index, Range};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde::{Deserialize, Serialize};
@@ -97,6 +106,12 @@ impl Content {
 
 const NO_DAT: u8 = 0x20;
 
+/// The host brings the content back.
+const COMING: u8 = 0x40;
+
+/// The guest gives the content up.
+const RELEASING: u8 = 0x80;
+
 /// The state of a page.
 ///
 /// Any byte has a meaning, since others can write to the table.
@@ -110,7 +125,7 @@ impl State {
         Self(byte)
     }
 
-    /// The byte, which is also what ESSA returns.
+    /// The byte; of a state that [`PageStates::execute`] gives it is also what ESSA returns.
     #[must_use]
     pub const fn byte(self) -> u8 {
         self.0
@@ -178,7 +193,10 @@ impl State {
             Operation::SetStableResident | Operation::SetStableIfNotDiscarded => self.into_stable(),
             // The host need not keep any longer what it has paged out.
             Operation::SetUnused => self.with(Usage::Unused, Content::Resident),
-            Operation::SetVolatile if preserved => self.with(Usage::Volatile, Content::Zero),
+            // What is on its way back will be resident.
+            Operation::SetVolatile if preserved && !self.is_coming() => {
+                self.with(Usage::Volatile, Content::Zero)
+            }
             Operation::SetVolatile if usage == Usage::Volatile => self,
             Operation::SetVolatile => self.with(Usage::Volatile, Content::Resident),
             // Whether a page was changed before it was paged out is not known, so it is kept as it is. A discarded
@@ -191,10 +209,11 @@ impl State {
     }
 
     /// The state after the host has taken the page: an unused one stays as it is and a volatile one is discarded.
-    /// `None` if the host must not take it, or has done so.
+    /// `None` if the host must not take it, or has done so; nor if its content would arrive after that.
     #[must_use]
     pub fn taken(self) -> Option<Self> {
         match (self.usage(), self.content()) {
+            _ if self.is_coming() => None,
             (Usage::Unused, _) => Some(self),
             (Usage::Volatile, Content::Resident) => Some(self.with_content(Content::Zero)),
             _ => None,
@@ -211,17 +230,22 @@ impl State {
         self.0 & CONTENT == LEAVING
     }
 
+    const fn is_coming(self) -> bool {
+        self.0 & COMING != 0
+    }
+
     /// The state as the guest may see it.
     const fn settled(self) -> Self {
+        let seen = Self(self.0 & (NO_DAT | USAGE | CONTENT));
         if self.is_leaving() {
-            self.with_content(Content::Resident)
+            seen.with_content(Content::Resident)
         } else {
-            self
+            seen
         }
     }
 
     const fn with(self, usage: Usage, content: Content) -> Self {
-        Self(self.0 & NO_DAT | usage as u8 | content as u8)
+        Self(self.0 & !(USAGE | CONTENT) | usage as u8 | content as u8)
     }
 
     const fn with_content(self, content: Content) -> Self {
@@ -374,13 +398,80 @@ impl<T: Deref<Target = [AtomicU8]>> PageStates<T> {
         })
     }
 
-    /// A page that was leaving stays, one that was preserved is in a frame again, or its content is worth nothing. Not
-    /// if the guest has seen to that.
+    /// A page that was leaving stays, or is no more since it was zero. Not if the guest has seen to that.
     pub fn stays(&self, address: u64) -> bool {
         self.change(address, |state| {
-            (state.is_leaving() || state.is_preserved())
+            state
+                .is_leaving()
                 .then(|| state.with_content(Content::Resident))
         })
+    }
+
+    /// Begins to bring the content of a page back, if it is preserved still. From here on it comes, and the guest cannot
+    /// give it up without waiting for it.
+    #[must_use]
+    pub fn comes_back(&self, address: u64) -> bool {
+        self.change(address, |state| {
+            state.is_preserved().then_some(State(state.0 | COMING))
+        })
+    }
+
+    /// The content of a page that was coming back is in its frame.
+    pub fn is_back(&self, address: u64) {
+        self.change(address, |state| {
+            let arrived = State(state.0 & !COMING);
+            Some(if arrived.is_preserved() {
+                arrived.with_content(Content::Resident)
+            } else {
+                arrived
+            })
+        });
+    }
+
+    /// The content of a page that was coming back does not come.
+    pub fn stays_out(&self, address: u64) {
+        self.change(address, |state| {
+            state.is_coming().then_some(State(state.0 & !COMING))
+        });
+    }
+
+    /// Gives up what is in the pages of a range of absolute addresses, in frames or wherever the host has put it. They
+    /// read as zero afterwards, until something is stored.
+    ///
+    /// `arrive` is called for each page on its way back: it touches it, which takes until its content is there. `discard`
+    /// gives the memory of the range back. Only one thread may be in this function.
+    pub fn release<E>(
+        &self,
+        range: Range<u64>,
+        arrive: impl Fn(u64),
+        discard: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let pages = || range.clone().step_by(PAGE_SIZE as usize);
+        for page in pages() {
+            if self.give_up(page) {
+                arrive(page);
+            }
+        }
+        let discarded = discard();
+        for page in pages() {
+            self.change(page, |state| Some(State(state.0 & !RELEASING)));
+        }
+        discarded
+    }
+
+    /// Begins to release a page: what is preserved, or about to be, is worth nothing. Tells whether it is on its way back.
+    fn give_up(&self, address: u64) -> bool {
+        let before = self.byte(address).and_then(|byte| {
+            Self::update(byte, |state| {
+                let releasing = State(state.0 | RELEASING);
+                Some(if state.is_preserved() || state.is_leaving() {
+                    releasing.with_content(Content::Resident)
+                } else {
+                    releasing
+                })
+            })
+        });
+        before.is_some_and(State::is_coming)
     }
 
     fn change(&self, address: u64, change: impl Fn(State) -> Option<State>) -> bool {
@@ -518,13 +609,14 @@ mod tests {
         assert!(states.leave(0x1000) && !states.leave(0x1000));
         assert_eq!(states.execute(0x1000, Operation::Get).unwrap().byte(), 0);
         assert!(states.has_left(0x1000) && state().is_preserved());
-        assert!(states.stays(0x1000) && state() == State::default());
+        assert!(!states.stays(0x1000) && states.comes_back(0x1000));
+        states.is_back(0x1000);
+        assert_eq!(state(), State::default());
         // It stays.
         assert!(states.leave(0x1000) && states.stays(0x1000) && !states.has_left(0x1000));
         // The guest says something of it.
         for operation in Operation::ALL {
-            states.stays(0x1000);
-            states.reset();
+            states.table()[1].store(0, Ordering::Relaxed);
             assert!(states.leave(0x1000));
             let before = states.execute(0x1000, operation).unwrap();
             assert_eq!(before, State::default());
@@ -534,10 +626,83 @@ mod tests {
                 "{operation:?}"
             );
         }
-        for byte in [0x04, 0x08, 0x0c, 0x0f, 0x02, LEAVING] {
+        for byte in [0x04, 0x08, 0x0c, 0x0f, 0x02, LEAVING, COMING, RELEASING] {
             states.table()[1].store(byte, Ordering::Relaxed);
             assert!(!states.leave(0x1000), "{byte:#x}");
         }
+    }
+
+    #[test]
+    fn no_operation_sees_or_stops_who_is_at_a_page() {
+        for (before, after) in AFTER {
+            for (operation, after) in Operation::ALL.into_iter().zip(after) {
+                for bits in [COMING, RELEASING, COMING | RELEASING] {
+                    let states = PageStates::new(STORAGE);
+                    states.table()[1].store(before | bits, Ordering::Relaxed);
+                    let returned = states.execute(0x1000, operation).unwrap();
+                    assert_eq!(returned.byte(), before, "{operation:?}");
+                    // The content arrives: it is not lost yet.
+                    let arrives = before == 0x02 && bits & COMING != 0;
+                    let after = match operation {
+                        Operation::SetVolatile if arrives => 0x0c,
+                        _ => after,
+                    };
+                    let stored = states.get(0x1000).unwrap().byte();
+                    assert_eq!(stored, after | bits, "{operation:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_back_is_not_taken() {
+        for operation in [Operation::SetUnused, Operation::SetVolatile] {
+            let states = PageStates::new(STORAGE);
+            assert!(states.leave(0x1000) && states.has_left(0x1000) && states.comes_back(0x1000));
+            states.execute(0x1000, operation).unwrap();
+            let usage = states.get(0x1000).unwrap().usage();
+            assert!(!states.take(0x1000, usage));
+            states.is_back(0x1000);
+            assert!(states.take(0x1000, usage));
+        }
+    }
+
+    #[test]
+    fn what_is_released_neither_leaves_nor_comes_back() {
+        let states = PageStates::new(STORAGE);
+        let release = |discard: &dyn Fn()| {
+            let arrived = std::cell::RefCell::new(Vec::new());
+            let discard = || {
+                discard();
+                Err("not now")
+            };
+            let arrive = |page| arrived.borrow_mut().push(page);
+            let refused = states.release(0x1000..0x3000, arrive, discard);
+            assert_eq!(refused, Err("not now"));
+            assert_eq!(states.get(0x2000), Some(State::default()));
+            arrived.into_inner()
+        };
+        let nothing_moves = || assert!(!states.leave(0x1000) && !states.comes_back(0x1000));
+        assert_eq!(release(&nothing_moves), []);
+        assert!(states.leave(0x1000));
+        assert_eq!(release(&|| assert!(!states.has_left(0x1000))), []);
+        assert!(states.leave(0x1000) && states.has_left(0x1000));
+        assert_eq!(release(&nothing_moves), []);
+        assert_eq!(states.get(0x1000), Some(State::default()));
+        // What is on its way already is waited for.
+        assert!(states.leave(0x1000) && states.has_left(0x1000) && states.comes_back(0x1000));
+        assert_eq!(release(&nothing_moves), [0x1000]);
+        assert!(!states.leave(0x1000));
+        states.is_back(0x1000);
+        assert_eq!(states.get(0x1000), Some(State::default()));
+        // It may also turn out that it does not come.
+        assert!(states.leave(0x1000) && states.has_left(0x1000) && states.comes_back(0x1000));
+        states.stays_out(0x1000);
+        assert!(states.get(0x1000).unwrap().is_preserved());
+        assert_eq!(release(&nothing_moves), []);
+        // Beyond storage there is nothing to release.
+        let done: Result<(), ()> = states.release(STORAGE..STORAGE + PAGE_SIZE, |_| (), || Ok(()));
+        assert_eq!(done, Ok(()));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use cp_proto::{Resident, Selection, SharedMemory, Taken};
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
-use crate::host::Host;
+use crate::host::{Host, NotDiscarded};
 
 /// How many pages of the list one exclusive section deals with: some milliseconds if all are scattered.
 const BATCH: usize = 1024;
@@ -54,6 +54,8 @@ pub struct Pages {
     /// Whether there is an ESSA at all.
     assist: AtomicBool,
     wanted: Mutex<VecDeque<Wanted>>,
+    /// Held by the one who releases pages.
+    releasing: Mutex<()>,
 }
 
 /// A list that is worked off.
@@ -86,6 +88,7 @@ impl Pages {
             options,
             assist: AtomicBool::new(true),
             wanted: Mutex::default(),
+            releasing: Mutex::default(),
         })
     }
 
@@ -135,6 +138,18 @@ impl Pages {
         assert!(self.states.leave(address) && self.states.has_left(address));
     }
 
+    /// As if `cpd` had begun to page a page in.
+    #[cfg(test)]
+    pub fn begin_page_in(&self, address: u64) {
+        assert!(self.states.comes_back(address));
+    }
+
+    /// As if `cpd` had paged it in.
+    #[cfg(test)]
+    pub fn end_page_in(&self, address: u64) {
+        self.states.is_back(address);
+    }
+
     /// If the oracle is asked for: the first page among those of `length` bytes at an absolute address that no device
     /// may touch, since the guest does not need its content. Neither blocks nor locks.
     pub fn forbidden(&self, address: u64, length: u64) -> Option<(u64, State)> {
@@ -147,12 +162,21 @@ impl Pages {
             .find(|(_, state)| matches!(state.usage(), Usage::Unused | Usage::Volatile))
     }
 
-    /// The guest gives up what is in whole pages: what the host has paged out of them is worth nothing either. To be
-    /// called before their memory is given back, so that it is not paged in afterwards.
-    pub fn released(&self, address: u64, bytes: u64) {
-        for page in (address..address + bytes).step_by(PAGE_SIZE as usize) {
-            self.states.stays(page);
-        }
+    /// The guest gives up what is in whole pages: their memory goes back to the host, and what the host has paged out of
+    /// them is worth nothing.
+    ///
+    /// Waits for others who do the same, and for pages on their way in, so for nobody who needs an exclusive section or a
+    /// lock of the machine: `cpd` does not wait for guests.
+    pub fn release(&self, host: &impl Host, address: u64, bytes: u64) -> Result<(), NotDiscarded> {
+        let _alone = self
+            .releasing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.states.release(
+            address..address + bytes,
+            |page| host.populate(page),
+            || host.discard(address, bytes),
+        )
     }
 
     /// The guest was reset: all pages are stable.

@@ -19,7 +19,7 @@ use cp_proto::{Accounting, ProtoError, Response};
 use rustix::time::{ClockId, clock_gettime};
 use zerocopy::IntoBytes;
 
-use super::{Exception, Guest, Outcome};
+use super::{Exception, Guest, Outcome, Shared};
 use crate::host::{Cpu, Host};
 use crate::link::System;
 
@@ -68,11 +68,10 @@ impl<H: Host, S: System> Guest<H, S> {
     fn release(&self, operands: &Diagnose<'_>) -> Result<Changes, Exception> {
         self.count(Counter::Diag10Calls);
         let released = PageRange::decode(operands, self.storage).and_then(|range| {
-            self.shared.pages.released(range.start(), range.bytes());
+            let Shared { host, pages, .. } = &*self.shared;
             // A guest that is told so goes on without; one that is not would believe its balloon to be of use.
-            self.shared
-                .host
-                .discard(range.start(), range.bytes())
+            pages
+                .release(host, range.start(), range.bytes())
                 .map_err(|_| ProgramInterruption::Specification)?;
             Ok(range.pages())
         });
@@ -341,6 +340,7 @@ mod tests {
     use super::*;
     use crate::host::NotDiscarded;
     use crate::link::Receiver;
+    use crate::page_states::Access;
 
     const SPECIFICATION: Outcome = Err(Exception::Program(6));
     const ADDRESSING: Outcome = Err(Exception::Program(5));
@@ -360,6 +360,33 @@ mod tests {
         assert_eq!(machine.load(0x1_1000, 0x2000), [0; 0x2000]);
         assert_eq!(machine.load(0x1_0fff, 1), [1]);
         assert_eq!(machine.counter(Counter::PagesReleased), 2);
+    }
+
+    #[test]
+    fn what_is_paged_in_is_there_before_it_is_released() {
+        let mut machine = Machine::zvm();
+        for page in [0x1_1000, 0x1_2000] {
+            machine.shared.pages().page_out(page);
+        }
+        machine.shared.pages().begin_page_in(0x1_1000);
+        // From now on, whoever touches it waits.
+        let host = machine.host.clone();
+        let paging = host.paging.lock().unwrap();
+        let released = thread::scope(|scope| {
+            let release = scope.spawn(|| machine.diagnose(0x10, &[(2, 0x1_0000), (3, 0x1_3000)]));
+            thread::sleep(Duration::from_millis(50));
+            assert!(!release.is_finished());
+            assert!(host.discarded.lock().unwrap().is_empty());
+            drop(paging);
+            release.join().unwrap()
+        });
+        assert_eq!(released, Ok(None));
+        assert_eq!(*host.populated.lock().unwrap(), [0x1_1000]);
+        assert_eq!(*host.discarded.lock().unwrap(), [(0x1_0000, 0x4000)]);
+        machine.shared.pages().end_page_in(0x1_1000);
+        for page in [0x1_1000, 0x1_2000] {
+            assert_eq!(machine.guest.access(page), Ok(Access::Now));
+        }
     }
 
     #[test]

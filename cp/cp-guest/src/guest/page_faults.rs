@@ -152,7 +152,9 @@ mod tests {
         assert_eq!(machine.guest.access(PAGE), Ok(Access::Now));
         machine.shared.pages().page_out(PAGE);
         assert_eq!(machine.guest.access(PAGE), Ok(Access::Later));
-        machine.shared.pages().released(PAGE, PAGE_SIZE);
+        machine.shared.pages().begin_page_in(PAGE);
+        assert_eq!(machine.guest.access(PAGE), Ok(Access::Later));
+        machine.shared.pages().end_page_in(PAGE);
         assert_eq!(machine.guest.access(PAGE), Ok(Access::Now));
     }
 

@@ -11,6 +11,14 @@
 //! 5. Its state says that it is preserved, unless it stays.
 //! 6. Its frame is given back. Whoever waits for it, or touches it now, has it brought back.
 //!
+//! And like this it comes back, with others that left with it:
+//!
+//! 1. Its state says that it is coming back, if it is preserved still; else it is a page of zeroes. From now on whoever
+//!    releases it waits until it is there. Without that, its content would arrive after its memory has been given back.
+//!    To give the memory back once more would not do: what has been stored since then would be lost.
+//! 2. Its content is read, and put into a frame: whoever waits goes on.
+//! 3. Its state says that it is back.
+//!
 //! One lock covers each batch and each page that comes back: a page is never on its way in both directions.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -359,7 +367,7 @@ impl Pager {
 
     /// Has a page that is out in a frame again, and wakes who waits for it.
     fn come_back(&self, map: &mut PageMap, page: usize, slot: Slot) -> Result<(), PagerError> {
-        if self.is_preserved(page) {
+        if self.states.comes_back(address(page)) {
             self.bring_back(map, page, slot)
         } else {
             // The guest has given it up since it left.
@@ -369,35 +377,47 @@ impl Pager {
         }
     }
 
-    /// Brings back a page, and all others of the guest that left in the same block.
-    ///
-    /// The page comes even if the guest gives it up now: somebody waits for it.
+    /// Brings back a page that is coming back, and all others of the guest that left in the same block.
     fn bring_back(&self, map: &mut PageMap, page: usize, slot: Slot) -> Result<(), PagerError> {
         self.counts.page_ins.fetch_add(1, Ordering::Relaxed);
         let mut filled = Ok(());
-        let mut came = Vec::new();
-        self.volume.read_block(
+        let (mut coming, mut came) = (vec![page], Vec::new());
+        let read = self.volume.read_block(
             self.number,
             slot,
             |other, slot| {
-                other == page || map.place(other) == Place::Out(slot) && self.is_preserved(other)
+                if other == page {
+                    return true;
+                }
+                let comes =
+                    map.place(other) == Place::Out(slot) && self.states.comes_back(address(other));
+                if comes {
+                    coming.push(other);
+                }
+                comes
             },
             |page, slot, content| {
                 if filled.is_ok() {
                     filled = self.fill(page, content);
+                }
+                if filled.is_ok() {
                     came.push((page, slot));
                 }
             },
-        )?;
-        filled?;
+        );
         self.counts
             .pages_in
             .fetch_add(came.len() as u64, Ordering::Relaxed);
         for (page, slot) in came {
             map.put(page, Place::Kept(slot));
-            self.states.stays(address(page));
+            self.states.is_back(address(page));
         }
-        Ok(())
+        // Those that have not come, since something has failed.
+        for page in coming {
+            self.states.stays_out(address(page));
+        }
+        read?;
+        filled
     }
 
     /// Holds the pages of a range in their frames, having brought them back.
@@ -649,11 +669,12 @@ fn runs(pages: &[usize]) -> impl Iterator<Item = &[usize]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cp_core::page_state::Operation;
     use cp_guest::paging::Mapping;
     use rustix::pipe::pipe;
     use std::ptr::NonNull;
     use std::sync::atomic::AtomicBool;
-    use std::sync::mpsc;
+    use std::sync::{RwLock, mpsc};
     use std::thread;
     use tempfile::TempDir;
 
@@ -665,6 +686,8 @@ mod tests {
         storage: SharedMemory,
         mapping: Mapping,
         states: PageStates<SharedMemory>,
+        /// How often something was on its way back when it was released.
+        waited: AtomicU64,
         pager: Pager,
         _directory: TempDir,
     }
@@ -692,6 +715,7 @@ mod tests {
                 storage,
                 mapping,
                 states: PageStates::with_table(table),
+                waited: AtomicU64::new(0),
                 pager: Pager::new(guest, Arc::new(volume), latency).unwrap(),
                 _directory: directory,
             }
@@ -716,6 +740,44 @@ mod tests {
         fn forget_use(&self) {
             self.pager.sweep();
             self.mapping.sweep().unwrap();
+        }
+
+        /// DIAGNOSE X'10', whose memory is given back by `discard`.
+        fn release_by(&self, page: usize, discard: impl FnOnce()) {
+            let range = address(page)..address(page + 1);
+            let arrive = |_| {
+                self.waited.fetch_add(1, Ordering::Relaxed);
+                self.byte(page).load(Ordering::Relaxed);
+            };
+            let done = self.states.release(range, arrive, || {
+                discard();
+                Ok::<_, ()>(())
+            });
+            assert_eq!(done, Ok(()));
+        }
+
+        fn essa(&self, page: usize, operation: Operation) -> cp_core::page_state::State {
+            self.states.execute(address(page), operation).unwrap()
+        }
+
+        fn release(&self, page: usize) {
+            self.release_by(page, || self.discard(page));
+        }
+
+        /// The host takes what the guest does not need, while no CPU executes instructions.
+        fn take_pages(&self) {
+            for page in 0..PAGES {
+                let usages = [Usage::Unused, Usage::Volatile];
+                if usages.map(|usage| self.states.take(address(page), usage)) != [false; 2] {
+                    self.discard(page);
+                }
+            }
+        }
+
+        /// As QEMU gives memory back.
+        fn discard(&self, page: usize) {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            fallocate(self.storage.as_fd(), flags, address(page), PAGE_SIZE).unwrap();
         }
     }
 
@@ -783,6 +845,105 @@ mod tests {
         assert!(guest.pager.view().pages_in > pages / 20);
     }
 
+    /// Owners of pages count in them and give them up in all ways, while pages leave, are taken and come back: what has been
+    /// given up is zero until something is stored, and the rest is there.
+    #[test]
+    fn nothing_that_was_given_up_appears_again() {
+        let guest = TestGuest::new(1024, Duration::ZERO);
+        let (stop, cpus) = (AtomicBool::new(false), RwLock::new(()));
+        guest.served(|| {
+            thread::scope(|scope| {
+                let (guest, stop, cpus) = (&guest, &stop, &cpus);
+                let owners: Vec<_> = (0..3)
+                    .map(|owner| {
+                        scope.spawn(move || {
+                            let mut pages: Vec<_> =
+                                (owner..PAGES).step_by(3).map(Owned::new).collect();
+                            let mut random = owner as u64 + 1;
+                            while !stop.load(Ordering::Relaxed) {
+                                random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
+                                let page = (random >> 40) as usize % pages.len();
+                                let _executes = cpus.read();
+                                pages[page].step(guest, random >> 36 & 15);
+                            }
+                        })
+                    })
+                    .collect();
+                // One that ends now has found something.
+                let all_go_on = || owners.iter().all(|owner| !owner.is_finished());
+                let mut rounds = 0;
+                while guest.pager.view().pages_out < 20_000 && all_go_on() {
+                    guest.pager.evict([8; AGES]).unwrap();
+                    rounds += 1;
+                    if rounds % 16 == 0 {
+                        guest.forget_use();
+                        let _exclusive = cpus.write();
+                        guest.take_pages();
+                    }
+                }
+                stop.store(true, Ordering::Relaxed);
+            });
+        });
+        assert!(count(&guest.waited) > 0);
+    }
+
+    /// A page, and what its owner knows of it.
+    struct Owned {
+        page: usize,
+        usage: Usage,
+        counted: u8,
+    }
+
+    impl Owned {
+        fn new(page: usize) -> Self {
+            Self {
+                page,
+                usage: Usage::Stable,
+                counted: 0,
+            }
+        }
+
+        fn step(&mut self, guest: &TestGuest, choice: u64) {
+            let byte = guest.byte(self.page);
+            match (self.usage, choice) {
+                (_, 0) => {
+                    guest.release(self.page);
+                    self.counted = 0;
+                }
+                (Usage::Stable, 1) => {
+                    guest.essa(self.page, Operation::SetUnused);
+                    self.usage = Usage::Unused;
+                }
+                (Usage::Stable, 2) => {
+                    guest.essa(self.page, Operation::SetVolatile);
+                    self.usage = Usage::Volatile;
+                }
+                (Usage::Stable, _) => {
+                    let found = byte.fetch_add(1, Ordering::Relaxed);
+                    assert_eq!(found, self.counted, "page {}", self.page);
+                    self.counted = self.counted.wrapping_add(1);
+                }
+                (Usage::Unused, _) => {
+                    guest.essa(self.page, Operation::SetStable);
+                    self.usage = Usage::Stable;
+                    let found = byte.load(Ordering::Relaxed);
+                    assert!(found == 0 || found == self.counted, "page {}", self.page);
+                    self.counted = found;
+                }
+                _ => {
+                    let unless_discarded = Operation::SetStableIfNotDiscarded;
+                    if guest.essa(self.page, unless_discarded).is_discarded() {
+                        guest.essa(self.page, Operation::SetStable);
+                        self.counted = 0;
+                    }
+                    self.usage = Usage::Stable;
+                    let found = byte.load(Ordering::Relaxed);
+                    assert_eq!(found, self.counted, "page {}", self.page);
+                }
+            }
+        }
+    }
+
     #[test]
     fn pages_leave_and_come_back_in_blocks() {
         let guest = TestGuest::new(1024, Duration::ZERO);
@@ -822,8 +983,8 @@ mod tests {
             }
             guest.pager.evict(ALL).unwrap();
             // DIAGNOSE X'10', and ESSA: set unused.
-            assert!(guest.states.stays(address(5)));
-            let unused = cp_core::page_state::Operation::SetUnused;
+            guest.release(5);
+            let unused = Operation::SetUnused;
             assert!(
                 guest
                     .states
@@ -837,7 +998,7 @@ mod tests {
             // Unused and volatile pages are for others to take.
             guest
                 .states
-                .execute(address(7), cp_core::page_state::Operation::SetVolatile)
+                .execute(address(7), Operation::SetVolatile)
                 .unwrap();
             let census = guest.pager.census();
             assert_eq!((census.unused, census.volatile), (1, 1));
@@ -846,34 +1007,68 @@ mod tests {
         });
     }
 
-    /// Also if that happens when the pager has begun to bring it back.
+    /// Also if the pager has begun to bring it back, and somebody waits for it.
     #[test]
-    fn what_is_given_up_on_its_way_back_is_not_waited_for() {
+    fn what_is_released_on_its_way_back_is_zero_when_it_has_come() {
         let guest = TestGuest::new(1024, Duration::ZERO);
         guest.served(|| {
             guest.byte(5).store(1, Ordering::Relaxed);
             guest.byte(6).store(1, Ordering::Relaxed);
             guest.pager.evict(ALL).unwrap();
+            thread::scope(|scope| {
+                let guest = &guest;
+                let mut state = guest.pager.lock();
+                let Place::Out(slot) = state.map.place(5) else {
+                    panic!("it has not left");
+                };
+                assert!(guest.states.comes_back(address(5)));
+                let (done, woken) = mpsc::channel();
+                scope.spawn(move || done.send(guest.byte(5).load(Ordering::Relaxed)));
+                let (done, released) = mpsc::channel();
+                scope.spawn(move || {
+                    guest.release(5);
+                    done.send(guest.byte(5).load(Ordering::Relaxed))
+                });
+                // Its content is not there yet.
+                let early = released.recv_timeout(Duration::from_millis(50));
+                guest
+                    .pager
+                    .bring_back(&mut state.map, 5, slot)
+                    .expect("the volume is right");
+                drop(state);
+                let limit = Duration::from_secs(10);
+                let (woken, released) = (woken.recv_timeout(limit), released.recv_timeout(limit));
+                // Whoever waits for ever would keep this test from failing.
+                guest.pager.zero(5).unwrap();
+                assert_eq!(early, Err(mpsc::RecvTimeoutError::Timeout));
+                assert!(woken.is_ok());
+                assert_eq!(released, Ok(0));
+            });
+            // Its neighbour came along.
+            assert_eq!(guest.byte(6).load(Ordering::Relaxed), 1);
+            assert_eq!(guest.pager.view().page_ins, 1);
         });
-        thread::scope(|scope| {
-            let (done, woken) = mpsc::channel();
-            let guest = &guest;
-            scope.spawn(move || done.send(guest.byte(5).load(Ordering::Relaxed)));
-            let mut state = guest.pager.lock();
-            let Place::Out(slot) = state.map.place(5) else {
-                panic!("it has not left");
-            };
-            guest.states.stays(address(5));
-            guest
-                .pager
-                .bring_back(&mut state.map, 5, slot)
-                .expect("the volume is right");
-            let woken = woken.recv_timeout(Duration::from_secs(10));
-            // Whoever waits for ever would keep this test from failing.
-            guest.pager.zero(5).unwrap();
-            assert!(woken.is_ok());
+    }
+
+    /// Nor does it leave once more before its memory has been given back.
+    #[test]
+    fn what_is_being_released_does_not_leave() {
+        let guest = TestGuest::new(1024, Duration::ZERO);
+        guest.served(|| {
+            guest.byte(5).store(1, Ordering::Relaxed);
+            guest.byte(6).store(1, Ordering::Relaxed);
+            guest.release_by(5, || {
+                assert_eq!(guest.pager.evict(ALL).unwrap(), 1);
+                guest.discard(5);
+            });
+            assert_eq!(guest.byte(5).load(Ordering::Relaxed), 0);
+            assert_eq!(guest.byte(6).load(Ordering::Relaxed), 1);
+            // Afterwards it does.
+            guest.byte(5).store(2, Ordering::Relaxed);
+            guest.pager.evict(ALL).unwrap();
+            assert_eq!(guest.pager.resident(), 0);
+            assert_eq!(guest.byte(5).load(Ordering::Relaxed), 2);
         });
-        assert_eq!(guest.byte(6).load(Ordering::Relaxed), 1);
     }
 
     #[test]

@@ -211,7 +211,7 @@ impl PagingVolume {
         &self,
         guest: GuestNumber,
         slot: Slot,
-        wanted: impl Fn(usize, Slot) -> bool,
+        mut wanted: impl FnMut(usize, Slot) -> bool,
         mut arrive: impl FnMut(usize, Slot, &Page),
     ) -> Result<(), VolumeError> {
         let found: Vec<_> = self
