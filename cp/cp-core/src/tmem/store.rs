@@ -17,6 +17,10 @@ use crate::UserId;
 /// The most pools of a guest.
 pub const MAX_POOLS: usize = 16;
 
+/// The most pages that are evicted for one put: the guest, and others who wait for the store, shall not wait long
+/// because many small pages must go for one large one.
+pub(super) const MOST_EVICTIONS: u64 = 1024;
+
 /// The weight of a guest that nobody has given another one.
 const DEFAULT_WEIGHT: NonZeroU16 = NonZeroU16::new(100).unwrap();
 
@@ -270,7 +274,8 @@ impl Store {
 
     /// Sees to it that a guest may store that many bytes more in a pool of that kind; says whether it may.
     ///
-    /// Nothing is evicted if that would not be enough.
+    /// Nothing is evicted if that would not be enough. If it takes too many at once the guest may not store anything
+    /// now; it has come nearer to it.
     pub(super) fn make_room(&mut self, id: ClientId, kind: Kind, need: u64) -> bool {
         let Some(client) = self.clients.get(&id) else {
             return false;
@@ -287,7 +292,7 @@ impl Store {
             Kind::Ephemeral => need,
             Kind::Persistent => 0,
         };
-        loop {
+        for _ in 0..MOST_EVICTIONS {
             let victim = if self.clients[&id].bytes() + need > self.clients[&id].cap() {
                 Some(id)
             } else if self.bytes() + need > self.limit {
@@ -302,6 +307,7 @@ impl Store {
                 return false;
             }
         }
+        false
     }
 
     /// The memory that persistent pages of all other guests take, in bytes.

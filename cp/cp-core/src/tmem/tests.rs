@@ -325,6 +325,28 @@ fn work_is_bounded_and_goes_on() {
     }
 }
 
+/// Small pages in plenty do not make a large one wait: it is refused until so many have gone.
+#[test]
+fn few_pages_are_evicted_at_once() {
+    let (mut store, guest, pool, _) = one_guest(200);
+    for index in 0..16 {
+        assert_eq!(guest.put(&mut store, pool, 256 * index, 0, 256), OK);
+    }
+    for frame in 0..100 {
+        guest.fill(frame, 2 * frame + 1);
+    }
+    let mut evicted = 0;
+    let mut refused = 0;
+    while guest.put(&mut store, pool, 1 << 20, 0, 100) == REJECTED {
+        refused += 1;
+        let now = guest.stats(&mut store, pool)[6];
+        assert_eq!(now - evicted, store::MOST_EVICTIONS);
+        evicted = now;
+    }
+    assert_eq!(refused, 2);
+    assert!(guest.get(&mut store, pool, 1 << 20, 200, 100) == OK && guest.holds(299, 199));
+}
+
 #[test]
 fn a_batch_goes_on_after_an_error_or_stops() {
     let (mut store, guest, pool, _) = one_guest(100);
