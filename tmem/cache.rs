@@ -17,6 +17,7 @@ use kernel::{
         },
     },
     s390::tmem::{
+        Failure,
         Kind,
         Object,
         PoolId,
@@ -36,7 +37,8 @@ use kernel::{
 use crate::{
     counters::Counters,
     events,
-    governor::Totals, //
+    governor::Totals,
+    keeper::Keeper, //
 };
 
 /// The most file systems that have a pool. Pages of more are not put.
@@ -76,10 +78,11 @@ impl Pools {
         free.is_some()
     }
 
+    /// Forgets the pool of a file system. Nothing if somebody else just has.
     fn remove(&self, device: u32) -> Option<PoolId> {
         let (place, pool) = self.place(device)?;
-        place.store(0, Relaxed);
-        Some(pool)
+        let removed = place.cmpxchg(Self::entry(device, pool), 0, Relaxed);
+        removed.is_ok().then_some(pool)
     }
 
     fn all(&self) -> impl Iterator<Item = PoolId> + '_ {
@@ -97,6 +100,7 @@ pub(crate) struct Cache {
     pools: Pools,
     /// Held while a pool is made.
     making: Atomic<bool>,
+    keeper: Arc<Keeper>,
     counters: &'static Counters,
 }
 
@@ -105,11 +109,12 @@ fn object(file: File) -> Object {
 }
 
 impl Cache {
-    pub(crate) fn new(tmem: Arc<Tmem>, counters: &'static Counters) -> Self {
+    pub(crate) fn new(tmem: Arc<Tmem>, keeper: Arc<Keeper>, counters: &'static Counters) -> Self {
         Self {
             tmem,
             pools: Pools::new(),
             making: Atomic::new(false),
+            keeper,
             counters,
         }
     }
@@ -179,10 +184,18 @@ fn label(device: u32) -> [u8; 16] {
 impl Backend for Cache {
     fn put(&self, file: File, index: u64, pages: &Source<'_>) -> bool {
         let nr = pages.frames().len();
-        let put = self
-            .pool(file.fs)
-            .is_some_and(|pool| self.tmem.put(pool, object(file), index, pages).is_ok());
+        let put = self.pool(file.fs).is_some_and(|pool| {
+            let put = self.tmem.put(pool, object(file), index, pages);
+            if put == Err(Failure::NoPool) {
+                // The hypervisor's operator has unmade it. The next put makes another one.
+                self.pools.remove(file.fs.device());
+            }
+            put.is_ok()
+        });
         events::cache_put(file, index, nr, put);
+        if put {
+            self.keeper.count_puts(nr);
+        }
         self.counters.put(put, nr)
     }
 

@@ -4,6 +4,7 @@
 
 use kernel::{
     mm::{
+        self,
         cleancache,
         frontswap, //
     },
@@ -47,20 +48,20 @@ pub(crate) struct Control {
     cache: Mutex<Cached>,
     #[pin]
     swap: Mutex<Option<frontswap::Registration>>,
-    #[pin]
-    keeper: Keeper,
+    keeper: Arc<Keeper>,
     module: &'static ThisModule,
 }
 
 impl Control {
     /// Makes it, with both halves off.
     pub(crate) fn new(tmem: Arc<Tmem>, module: &'static ThisModule) -> Result<Arc<Self>> {
+        let keeper = Keeper::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 tmem,
                 cache <- new_mutex!(Cached::Off),
                 swap <- new_mutex!(None),
-                keeper <- Keeper::new(),
+                keeper,
                 module,
             }),
             GFP_KERNEL,
@@ -97,35 +98,41 @@ impl Control {
             (true, Cached::Off) => *state = self.put_cache()?,
             (true, _) => (),
         }
+        drop(state);
+        self.keeper.look();
         Ok(())
     }
 
     fn put_cache(&self) -> Result<Cached> {
-        let cache = Arc::new(Cache::new(self.tmem.clone(), &CACHE_COUNTERS), GFP_KERNEL)?;
+        let cache = Arc::new(
+            Cache::new(self.tmem.clone(), self.keeper.clone(), &CACHE_COUNTERS),
+            GFP_KERNEL,
+        )?;
         let registration = cleancache::Registration::new(cache.clone())?;
         Ok(Cached::On(registration, cache))
     }
 
-    /// Does what the governor says, `now` seconds after some moment. Returns whether page cache was
-    /// put since the last time. May sleep.
-    pub(crate) fn govern(&self, governor: &mut Governor, now: u64) -> bool {
+    /// Does what the governor says. Returns whether page cache was put since the last time. May
+    /// sleep.
+    pub(crate) fn govern(&self, governor: &mut Governor) -> bool {
+        let reclaimed = mm::reclaimed_file_pages() as u64;
         let mut state = self.cache.lock();
         match &*state {
-            Cached::Off => governor.begin(now),
+            Cached::Off => *governor = Governor::new(),
             Cached::Resting => {
-                if governor.is_over(now) {
+                if governor.is_over(reclaimed) {
                     // Otherwise there is no memory; the next time there may be.
                     if let Ok(on) = self.put_cache() {
                         *state = on;
-                        governor.begin(now);
+                        governor.begin();
                     }
                 }
             }
             Cached::On(_, cache) => {
                 let totals = cache.totals();
-                if governor.judge(now, totals) {
+                if governor.judge(reclaimed, totals) {
                     *state = Cached::Resting;
-                    events::rest(totals, governor.until() - now);
+                    events::rest(totals, governor.until() - reclaimed);
                 }
                 return governor.has_changed();
             }

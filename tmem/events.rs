@@ -18,7 +18,7 @@ use crate::governor::Totals;
 declare_trace! {
     fn tmem_cache_put(device: c_uint, inode: u64, index: u64, pages: c_ulong, done: bool);
     fn tmem_cache_get(device: c_uint, inode: u64, index: u64, pages: c_ulong, done: bool);
-    fn tmem_rest(puts: u64, hits: u64, evicted: u64, seconds: u64);
+    fn tmem_rest(puts: u64, hits: u64, evicted: u64, reclaims: u64);
     fn tmem_swap_put(device: c_uint, slot: u64, pages: c_ulong, done: bool);
     fn tmem_swap_get(device: c_uint, slot: u64, pages: c_ulong, done: bool);
     fn tmem_home(pages: c_ulong);
@@ -34,9 +34,10 @@ pub(crate) fn cache_get(file: File, index: u64, pages: usize, done: bool) {
     tmem_cache_get(file.fs.device(), file.inode, index, pages as c_ulong, done);
 }
 
-/// The pools of page cache were given up for so many seconds, with what became of their pages.
-pub(crate) fn rest(totals: Totals, seconds: u64) {
-    tmem_rest(totals.puts, totals.hits, totals.evicted, seconds);
+/// The pools of page cache were given up until so many pages of it are reclaimed, with what became of
+/// their pages.
+pub(crate) fn rest(totals: Totals, reclaims: u64) {
+    tmem_rest(totals.puts, totals.hits, totals.evicted, reclaims);
 }
 
 /// Swapped pages were put.

@@ -13,6 +13,11 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
         CondVar,
         CondVarTimeoutResult,
         Mutex, //
@@ -27,7 +32,10 @@ use kernel::{
 use crate::{
     control::Control,
     events,
-    governor::Governor,
+    governor::{
+        Governor,
+        WINDOW, //
+    },
     home, //
 };
 
@@ -38,57 +46,78 @@ const SECONDS: u32 = 5;
 /// do it doubles.
 const PAUSE: [u32; 2] = [1_000, 8_000];
 
-struct State {
-    /// How often swapped pages may come home, in seconds; 0: never.
-    seconds: u32,
-    /// It was written to.
-    changed: bool,
-}
-
-/// When to look, for the thread and those that change it.
+/// When to look, for the thread and those that give it reason to.
 #[pin_data]
 pub(crate) struct Keeper {
+    /// How often swapped pages may come home, in seconds; 0: never.
+    seconds: Atomic<u32>,
+    /// How many pages of page cache were put.
+    puts: Atomic<u64>,
+    /// There is reason to look now.
+    due: Atomic<bool>,
     #[pin]
-    state: Mutex<State>,
+    waiting: Mutex<()>,
     #[pin]
-    changed: CondVar,
+    became_due: CondVar,
 }
 
 impl Keeper {
-    pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
-            state <- new_mutex!(State {
-                seconds: SECONDS,
-                changed: false,
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                seconds: Atomic::new(SECONDS),
+                puts: Atomic::new(0),
+                due: Atomic::new(false),
+                waiting <- new_mutex!(()),
+                became_due <- new_condvar!(),
             }),
-            changed <- new_condvar!(),
-        })
+            GFP_KERNEL,
+        )
     }
 
     /// How often swapped pages may come home, in seconds; 0: never.
     pub(crate) fn seconds(&self) -> u32 {
-        self.state.lock().seconds
+        self.seconds.load(Relaxed)
     }
 
     pub(crate) fn set_seconds(&self, seconds: u32) {
-        let mut state = self.state.lock();
-        state.seconds = seconds;
-        state.changed = true;
-        self.changed.notify_all();
+        self.seconds.store(seconds, Relaxed);
+        self.look();
     }
 
-    /// Waits so many milliseconds, or until something changes. False if the thread is to stop.
+    /// Counts `nr` pages of page cache that were put. As soon as there are enough to be judged they
+    /// are: however long the thread meant to wait, useless ones cost no more than that. Any context.
+    pub(crate) fn count_puts(&self, nr: usize) {
+        let before = self.puts.fetch_add(nr as u64, Relaxed);
+        if before / WINDOW != (before + nr as u64) / WINDOW {
+            self.look();
+        }
+    }
+
+    /// Has the thread look now. Any context.
+    ///
+    /// Without the lock, which puts must not take: the thread does not hear this if it is just about
+    /// to wait. It hears the next one, and does not wait for long.
+    pub(crate) fn look(&self) {
+        self.due.store(true, Relaxed);
+        self.became_due.notify_all();
+    }
+
+    /// Waits so many milliseconds, or until there is reason to look. False if the thread is to stop.
     fn wait(&self, pause: u32) -> bool {
-        let mut state = self.state.lock();
+        let mut waiting = self.waiting.lock();
         let mut left = msecs_to_jiffies(pause);
-        while !state.changed && left > 0 && !kthread::should_stop() {
-            left = match self.changed.wait_interruptible_timeout(&mut state, left) {
+        while !self.due.load(Relaxed) && left > 0 && !kthread::should_stop() {
+            left = match self
+                .became_due
+                .wait_interruptible_timeout(&mut waiting, left)
+            {
                 CondVarTimeoutResult::Timeout => 0,
                 CondVarTimeoutResult::Woken { jiffies } => jiffies,
                 CondVarTimeoutResult::Signal { jiffies } => jiffies,
             };
         }
-        state.changed = false;
+        self.due.store(false, Relaxed);
         !kthread::should_stop()
     }
 }
@@ -98,12 +127,12 @@ pub(crate) fn run(control: &Control) {
     let start = Instant::<Monotonic>::now();
     // Time does not go backwards.
     let now = || u64::try_from(start.elapsed().as_millis()).unwrap_or(0) / 1000;
-    let mut governor = Governor::new(now());
+    let mut governor = Governor::new();
     let mut home_due = 0;
     let mut pause = PAUSE[0];
     while control.keeper().wait(pause) {
         let now = now();
-        let busy = control.govern(&mut governor, now);
+        let busy = control.govern(&mut governor);
         let seconds = u64::from(control.keeper().seconds());
         if seconds != 0 && home_due <= now {
             home_due = now + seconds;

@@ -91,26 +91,26 @@ DEFINE_EVENT(tmem_swap, tmem_swap_get,
 	TP_ARGS(device, slot, pages, done)
 );
 
-/* The pools of page cache were given up for so many seconds */
+/* The pools of page cache were given up until so many pages of it are reclaimed */
 TRACE_EVENT(tmem_rest,
 	TP_PROTO(unsigned long long puts, unsigned long long hits,
-		 unsigned long long evicted, unsigned long long seconds),
-	TP_ARGS(puts, hits, evicted, seconds),
+		 unsigned long long evicted, unsigned long long reclaims),
+	TP_ARGS(puts, hits, evicted, reclaims),
 	TP_STRUCT__entry(
 		__field(unsigned long long, puts)
 		__field(unsigned long long, hits)
 		__field(unsigned long long, evicted)
-		__field(unsigned long long, seconds)
+		__field(unsigned long long, reclaims)
 	),
 	TP_fast_assign(
 		__entry->puts = puts;
 		__entry->hits = hits;
 		__entry->evicted = evicted;
-		__entry->seconds = seconds;
+		__entry->reclaims = reclaims;
 	),
-	TP_printk("puts=%llu hits=%llu evicted=%llu seconds=%llu",
+	TP_printk("puts=%llu hits=%llu evicted=%llu reclaims=%llu",
 		  __entry->puts, __entry->hits, __entry->evicted,
-		  __entry->seconds)
+		  __entry->reclaims)
 );
 
 /* Swapped pages were brought home since there is room */

@@ -108,8 +108,3 @@ __rust_helper bool rust_helper_pages_are_written_when_freed(void)
 {
 	return want_init_on_free() || page_poisoning_enabled_static();
 }
-
-__rust_helper unsigned long rust_helper_file_pages(void)
-{
-	return global_node_page_state(NR_FILE_PAGES);
-}

@@ -317,5 +317,5 @@ pub fn drain_batches() {
 #[inline(never)]
 pub fn file_pages() -> usize {
     // SAFETY: Always safe to call.
-    unsafe { bindings::file_pages() }
+    unsafe { bindings::global_node_page_state(bindings::node_stat_item_NR_FILE_PAGES) }
 }

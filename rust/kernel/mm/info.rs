@@ -66,3 +66,15 @@ pub fn freed_pages() -> usize {
     unsafe { bindings::all_vm_events(events.as_mut_ptr()) };
     events[bindings::vm_event_item_PGFREE as usize]
 }
+
+/// Returns how many pages of page cache were reclaimed since the boot: `pgsteal_file` of
+/// `/proc/vmstat`.
+///
+/// # Context
+///
+/// Any. The number is a little out of date, as all figures that are kept for each CPU.
+#[inline(never)]
+pub fn reclaimed_file_pages() -> usize {
+    // SAFETY: Always safe to call.
+    unsafe { bindings::global_node_page_state(bindings::node_stat_item_PGSTEAL_FILE) }
+}

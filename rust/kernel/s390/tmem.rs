@@ -255,6 +255,8 @@ pub enum Failure {
     Miss,
     /// It has no room.
     Rejected,
+    /// There is no such pool any more.
+    NoPool,
     /// Something else: its code, or that of the kernel for there being no such call any more.
     Other(c_long),
 }
@@ -263,6 +265,7 @@ const OK: c_long = 0;
 const MISS: c_long = 1;
 const REJECTED: c_long = 2;
 const AGAIN: c_long = 3;
+const BAD_POOL: c_long = 0x10;
 
 impl Failure {
     fn check(code: c_long) -> Result<(), Self> {
@@ -270,6 +273,7 @@ impl Failure {
             OK => Ok(()),
             MISS => Err(Self::Miss),
             REJECTED => Err(Self::Rejected),
+            BAD_POOL => Err(Self::NoPool),
             other => Err(Self::Other(other)),
         }
     }
