@@ -81,15 +81,48 @@ class Files(SystemCheck):
             self.assertGreaterEqual(self.counters()["refused"], before["refused"] + PAGES)
             self.file(name, "look")
 
+    def test_unmade_pool(self):
+        """What the operator has unmade is missed, and page cache goes to a new pool."""
+        for name in ("ext4", "xfs"):
+            self.file(name, "put")
+            self.hinting.cp.ctl("tmem", "destroy", self.guest.name)
+            self.assertEqual(self.kept(name), 0)
+            # The first put finds out.
+            before = self.counters()
+            self.file(name, "overwrite")
+            self.assertGreater(self.counters()["refused"], before["refused"], name)
+            self.file(name, "look")
+            self.file(name, "put")
+            self.assertEqual(self.kept(name), PAGES, name)
+
+    def test_no_volatile_beside(self):
+        """Page cache that tmem wants does not become volatile; it does while tmem has none."""
+        for name in ("ext4", "xfs"):
+            self.file(name, "put")
+            self.guest.run(f"cat /mnt/{name}/tmem_file >/dev/null")
+            states = f"/selftests/page_hint_file states idle /mnt/{name}/tmem_file"
+            self.assertEqual(self.guest.run(states), f"0 of {PAGES}")
+            self.guest.run("echo 0 >/proc/sys/vm/tmem_cache")
+            self.assertEqual(self.guest.run(states), f"{PAGES} of {PAGES}")
+            # All is lost, and what is read again in its place is new.
+            self.hinting.cp.ctl("reclaim", self.guest.name, "all", "--only", "v")
+            self.guest.run("echo 1 >/proc/sys/vm/tmem_cache")
+            self.file(name, "overwrite")
+            self.file(name, "look")
+
     def test_flight(self):
         """Direct I/O that is under way while others have the old content put."""
         for name in ("ext4", "xfs"):
             self.file(name, "put")
             self.throttle(name, PAGES * PAGE // 4)
+            before = self.counters()
             try:
                 self.file(name, "fly")
             finally:
                 self.throttle(name, 0)
+            after = self.counters()
+            self.assertGreaterEqual(after["puts"], before["puts"] + PAGES, name)
+            self.assertEqual(after["hits"], before["hits"], name)
             self.file(name, "look")
 
     def throttle(self, name, rate):

@@ -115,7 +115,10 @@ class Torture(SystemCheck):
         guest.run(f"modprobe tmem && swapon {hinting.device('swap')}")
         devices = " ".join(f"{name}:{hinting.device(name)}" for name in ("ext4", "xfs", "erofs"))
         with self.torment(hinting) as (rounds, taken):
-            said = guest.run(f"/selftests/page_hint_torture -s {SECONDS} -a 128 {devices}", timeout=SECONDS * 3 + 300)
+            # While tmem is off page cache becomes volatile, and may be taken when it is on again.
+            said = guest.run("cd /proc/sys/vm; while sleep 2; do echo 0 >tmem_cache; sleep 2; echo 1 >tmem_cache; done & "
+                             f"/selftests/page_hint_torture -s {SECONDS} -a 128 {devices}; status=$?; kill $!; "
+                             "echo 1 >tmem_cache; exit $status", timeout=SECONDS * 3 + 300)
         cache, swap = counters(guest, "cache"), counters(guest, "swap")
         print(f"{said}\n{rounds.result()} orders\n{taken.result().strip()}\ncache {cache}\nswap {swap}")
         self.assertIn("no differences", said)

@@ -13,7 +13,11 @@
  * - Whatever leaves the page cache is put or flushed: a folio that was
  *   overwritten as a whole was never got, and the backend may have an older one.
  * - A put that fails leaves nothing under its key.
- * - A get removes what it returns.
+ * - A get removes what it returns. There is none while direct I/O is under way:
+ *   what was put meanwhile may be old, and is flushed only when it ends.
+ * - A folio that loses its contents while it stays in the page cache is not to be
+ *   got: an older one may be there. So nothing that the backend wants becomes
+ *   volatile, see linux/volatile_folio.h.
  *
  * A file system takes part with FS_CLEANCACHE. That promises that the inode
  * number names a file within its super block, that an inode is read through

@@ -15,7 +15,8 @@ use crate::{
     mm::{
         folio::{
             Flags,
-            Folio, //
+            Folio,
+            LockedFolio, //
         },
         tmem::{
             Slot,
@@ -26,7 +27,13 @@ use crate::{
     },
     page::PAGE_SIZE,
     prelude::*,
-    sync::Arc, //
+    sync::{
+        barrier::{
+            smp_mb,
+            Full, //
+        },
+        Arc, //
+    }, //
 };
 use core::{
     marker::PhantomData,
@@ -211,6 +218,15 @@ impl Mapping<'_> {
             && !self.has(bindings::mapping_flags_AS_EXITING)
     }
 
+    /// Whether direct I/O may be under way that has not invalidated the page cache yet.
+    ///
+    /// A folio that was in the page cache before this is found by those that begin later.
+    fn has_direct_io(&self) -> bool {
+        smp_mb(Full);
+        // SAFETY: By the type invariant. The count is a number that is only changed atomically.
+        unsafe { (&raw const (*self.inode).i_dio_count.counter).read_volatile() != 0 }
+    }
+
     fn has(&self, flag: bindings::mapping_flags) -> bool {
         // SAFETY: By the type invariant. The flags are a word that is only changed atomically.
         unsafe { bindings::test_bit(flag as usize, &raw const (*self.mapping).flags) }
@@ -227,6 +243,20 @@ impl Mapping<'_> {
         let size = unsafe { bindings::i_size_read(self.inode) };
         (size as u64).div_ceil(PAGE_SIZE as u64)
     }
+}
+
+/// Whether a folio is of a file whose pages go to a backend when memory is needed, so that nothing is
+/// gained by losing them otherwise.
+pub fn wants(folio: &LockedFolio<'_>) -> bool {
+    let Some(mapping) = folio.file_mapping() else {
+        return false;
+    };
+    // SAFETY: The mapping stays while the folio is locked and in it.
+    let of_inode = !unsafe { (*mapping.as_ptr()).host }.is_null();
+    of_inode
+        && BACKEND.with(|_| ()).is_some()
+        // SAFETY: It is that of an inode, which stays as long.
+        && unsafe { Mapping::new(mapping.as_ptr()) }.takes_part()
 }
 
 /// Whether the contents of a folio, which is locked, are those of its file, and only its caller and
@@ -302,7 +332,9 @@ unsafe extern "C" fn __cleancache_get(folios: *mut *mut bindings::folio, nr: c_u
         let folios = slice::from_raw_parts(folios, nr as usize);
         (folios, Mapping::new(Folio::from_raw(folios[0]).mapping()))
     };
-    if !mapping.takes_part() {
+    // What was put while direct I/O wrote may be what was there before. It is flushed after the page
+    // cache was invalidated: too late for who gets it in between.
+    if !mapping.takes_part() || mapping.has_direct_io() {
         return 0;
     }
     let asked = folios.iter().enumerate().fold(0, |bits, (which, &folio)| {
@@ -350,10 +382,13 @@ unsafe extern "C" fn __cleancache_flush(
 unsafe extern "C" fn __cleancache_new_inode(inode: *mut bindings::inode) {
     // SAFETY: It is that of an inode, which stays meanwhile.
     let mapping = unsafe { Mapping::new(&raw mut (*inode).i_data) };
-    // Also if it takes no part any more: when the file is deleted its pages are to go.
     let kept = BACKEND.with(|of| of.evicted.may_have(mapping.file()));
     if kept == Some(true) {
         mapping.set(bindings::mapping_flags_AS_CLEANCACHE);
+        // Without page cache, such as by DAX, nobody would flush what is changed.
+        if !mapping.takes_part() {
+            BACKEND.with(|of| of.backend.flush_file(mapping.file()));
+        }
     }
 }
 
