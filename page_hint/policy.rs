@@ -46,12 +46,21 @@ impl Tunables {
         }
     }
 
+    /// How many pages may become volatile without a wait: as many as in a second.
+    pub(crate) fn burst(&self) -> usize {
+        match self.rate {
+            0 => usize::MAX,
+            rate => rate as usize,
+        }
+    }
+
     /// How long to wait after so many pages in so many milliseconds, in milliseconds.
-    pub(crate) fn wait(&self, made: usize, elapsed: u64) -> u64 {
+    pub(crate) fn wait(&self, made: usize, elapsed: u64) -> u32 {
         if self.rate == 0 {
             return 0;
         }
-        (made as u64 * 1000 / u64::from(self.rate)).saturating_sub(elapsed)
+        let wait = (made as u64 * 1000 / u64::from(self.rate)).saturating_sub(elapsed);
+        wait.try_into().unwrap_or(u32::MAX)
     }
 }
 
@@ -109,6 +118,9 @@ mod tests {
         assert_eq!(slow.wait(50, 0), 500);
         assert_eq!(slow.wait(50, 200), 300);
         assert_eq!(slow.wait(50, 500), 0);
+        assert_eq!(slow.wait(usize::MAX / 1000, 0), u32::MAX);
+        assert_eq!(slow.burst(), 100);
         assert_eq!(Tunables::DEFAULT.wait(usize::MAX, 0), 0);
+        assert_eq!(Tunables::DEFAULT.burst(), usize::MAX);
     }
 }

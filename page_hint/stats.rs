@@ -37,6 +37,7 @@ fn show_last_sweep(sweeper: &Arc<Sweeper>, f: &mut fmt::Formatter<'_>) -> fmt::R
     f.write_fmt(fmt!("made {}\n", tally.made))?;
     f.write_fmt(fmt!("used {}\n", tally.used))?;
     f.write_fmt(fmt!("limited {}\n", tally.limited))?;
+    f.write_fmt(fmt!("kept {}\n", tally.kept))?;
     for (why, pages) in Why::ALL.iter().zip(tally.left) {
         f.write_fmt(fmt!("{} {pages}\n", name(*why)))?;
     }

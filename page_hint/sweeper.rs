@@ -13,7 +13,8 @@ use kernel::{
         folio::{
             drain_batches,
             file_pages,
-            Folio, //
+            Folio,
+            LockedFolio, //
         }, //
     },
     new_condvar,
@@ -30,13 +31,12 @@ use kernel::{
         Arc,
         CondVar,
         CondVarTimeoutResult,
-        Mutex, //
+        Mutex,
+        MutexGuard, //
     },
     task::cond_resched,
     time::{
-        delay::fsleep,
         msecs_to_jiffies,
-        Delta,
         Instant,
         Monotonic, //
     }, //
@@ -53,6 +53,8 @@ pub(crate) struct Tally {
     pub(crate) used: usize,
     /// Left because enough of the page cache is volatile.
     pub(crate) limited: usize,
+    /// Left because cleancache keeps them when memory is needed.
+    pub(crate) kept: usize,
     /// Left for another reason.
     pub(crate) left: [usize; Why::ALL.len()],
 }
@@ -143,16 +145,23 @@ impl Sweeper {
     /// Waits so many milliseconds or until the tunables change, and returns them.
     fn next(&self, pause: u32) -> Option<Tunables> {
         let mut state = self.state.lock();
-        let mut left = msecs_to_jiffies(pause);
+        self.wait(&mut state, pause);
+        state.changed = false;
+        (!kthread::should_stop()).then_some(state.tunables)
+    }
+
+    /// Waits so many milliseconds. False if there is something to do before they are over: the
+    /// tunables have changed, or the thread is to stop.
+    fn wait(&self, state: &mut MutexGuard<'_, State>, milliseconds: u32) -> bool {
+        let mut left = msecs_to_jiffies(milliseconds);
         while !state.changed && left > 0 && !kthread::should_stop() {
-            left = match self.changed.wait_interruptible_timeout(&mut state, left) {
+            left = match self.changed.wait_interruptible_timeout(state, left) {
                 CondVarTimeoutResult::Timeout => 0,
                 CondVarTimeoutResult::Woken { jiffies } => jiffies,
                 CondVarTimeoutResult::Signal { jiffies } => jiffies,
             };
         }
-        state.changed = false;
-        (!kthread::should_stop()).then_some(state.tunables)
+        !state.changed && !kthread::should_stop()
     }
 
     /// Looks at all folios once, unless new tunables or the end of the thread break it off.
@@ -164,8 +173,9 @@ impl Sweeper {
         let mut frame = Pfn::new(0);
         while frame < mm::end_of_frames() {
             let chunk = frame.as_usize() + CHUNK;
+            let enough = tally.made.saturating_add(tunables.burst());
             let cached = file_pages();
-            while frame.as_usize() < chunk {
+            while frame.as_usize() < chunk && tally.made < enough {
                 let folio = Folio::on_lru(frame);
                 if let Some(folio) = &folio {
                     tally.count(look(session, tunables, cached, folio));
@@ -174,10 +184,7 @@ impl Sweeper {
             }
             cond_resched();
             let wait = tunables.wait(tally.made, start.elapsed().as_millis() as u64);
-            if wait != 0 {
-                fsleep(Delta::from_millis(wait as i64));
-            }
-            if self.state.lock().changed || kthread::should_stop() {
+            if !self.wait(&mut self.state.lock(), wait) {
                 return None;
             }
         }
@@ -190,6 +197,7 @@ enum Found {
     Made(usize),
     Used(usize),
     Limited(usize),
+    Kept(usize),
     Left(usize, Why),
 }
 
@@ -203,6 +211,7 @@ fn look(session: &Session, tunables: &Tunables, cached: usize, folio: &Folio) ->
         return Found::Used(pages);
     }
     let made = match folio.try_lock() {
+        Some(locked) if is_kept(&locked) => return Found::Kept(pages),
         Some(locked) => session.make_volatile(&locked),
         None => Err(Why::Busy),
     };
@@ -212,12 +221,24 @@ fn look(session: &Session, tunables: &Tunables, cached: usize, folio: &Folio) ->
     }
 }
 
+/// Whether cleancache keeps a folio when memory is needed: what the hypervisor took it would lose.
+#[cfg(CONFIG_CLEANCACHE)]
+fn is_kept(folio: &LockedFolio<'_>) -> bool {
+    mm::cleancache::wants(folio)
+}
+
+#[cfg(not(CONFIG_CLEANCACHE))]
+fn is_kept(_: &LockedFolio<'_>) -> bool {
+    false
+}
+
 impl Tally {
     fn count(&mut self, found: Found) {
         match found {
             Found::Made(pages) => self.made += pages,
             Found::Used(pages) => self.used += pages,
             Found::Limited(pages) => self.limited += pages,
+            Found::Kept(pages) => self.kept += pages,
             Found::Left(pages, why) => self.left[why as usize] += pages,
         }
     }

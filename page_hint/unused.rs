@@ -76,6 +76,10 @@ impl Operations for Reporter {
 /// Without memory, or if somebody else has free pages reported, pages become unused when they are
 /// freed, as they do by default.
 pub(crate) fn start() -> Option<Registration<Reporter>> {
+    if page_states::is_poisoned() {
+        pr_info!("page_poison looks at free pages: none becomes unused\n");
+        return None;
+    }
     if !page_states::is_lazy() {
         return None;
     }

@@ -60,6 +60,10 @@ static mut cmma_flag: c_int = 0;
 /// as long as no frame has been marked.
 static LAZY: Atomic<bool> = Atomic::new(false);
 
+/// Whether free frames have a content that matters: a pattern that is looked for when they are
+/// allocated. So none becomes unused, which is lazy mode without ever a [`report`].
+static POISONED: Atomic<bool> = Atomic::new(false);
+
 /// Which frames have to be made stable when they are allocated, in lazy mode.
 static UNUSED: SetOnce<Bits> = SetOnce::new();
 
@@ -232,6 +236,12 @@ pub fn is_lazy() -> bool {
     LAZY.load(Relaxed)
 }
 
+/// Returns whether free frames have a pattern that must not get lost (`page_poison`): none may become
+/// unused.
+pub fn is_poisoned() -> bool {
+    POISONED.load(Relaxed)
+}
+
 /// Prepares for [`report`], in lazy mode.
 ///
 /// # Errors
@@ -287,22 +297,65 @@ pub fn report(block: &FreeBlock<'_>) -> Result {
     Ok(())
 }
 
+/// A parameter of the kernel that is parsed before the first frame is freed.
+const fn param(
+    name: &'static CStr,
+    perm: u16,
+    ops: &'static bindings::kernel_param_ops,
+) -> KernelParam {
+    KernelParam::new(bindings::kernel_param {
+        name: crate::str::as_char_ptr_in_const_context(name),
+        mod_: core::ptr::null_mut(),
+        ops,
+        perm,
+        level: -1,
+        flags: 0,
+        __bindgen_anon_1: bindings::kernel_param__bindgen_ty_1 {
+            arg: core::ptr::null_mut(),
+        },
+    })
+}
+
 /// The parameter `page_hint.unused`.
 ///
 /// Not one of the module, which is initialised long after the first page has been freed.
 #[link_section = "__param"]
 #[used(compiler)]
-static PARAM: KernelParam = KernelParam::new(bindings::kernel_param {
-    name: crate::str::as_char_ptr_in_const_context(c"page_hint.unused"),
-    mod_: core::ptr::null_mut(),
-    ops: &PARAM_OPS,
-    perm: 0o444,
-    level: -1,
+static PARAM: KernelParam = param(c"page_hint.unused", 0o444, &PARAM_OPS);
+
+/// The parameter `page_poison`, which mm has read before this.
+#[cfg(CONFIG_PAGE_POISONING)]
+#[link_section = "__param"]
+#[used(compiler)]
+static POISON_PARAM: KernelParam = param(c"page_poison", 0, &POISON_PARAM_OPS);
+
+#[cfg(CONFIG_PAGE_POISONING)]
+static POISON_PARAM_OPS: bindings::kernel_param_ops = bindings::kernel_param_ops {
     flags: 0,
-    __bindgen_anon_1: bindings::kernel_param__bindgen_ty_1 {
-        arg: core::ptr::null_mut(),
-    },
-});
+    set: Some(set_poison_param),
+    get: None,
+    free: None,
+};
+
+/// # Safety
+///
+/// `value` is a string. Called before the first frame is freed.
+#[cfg(CONFIG_PAGE_POISONING)]
+unsafe extern "C" fn set_poison_param(
+    value: *const c_char,
+    _param: *const bindings::kernel_param,
+) -> c_int {
+    // SAFETY: By the safety requirements.
+    let value = unsafe { CStr::from_char_ptr(value) };
+
+    from_result(|| {
+        if crate::str::kstrtobool(value)? {
+            POISONED.store(true, Relaxed);
+            LAZY.store(true, Relaxed);
+        }
+        Ok(0)
+    })
+}
 
 static PARAM_OPS: bindings::kernel_param_ops = bindings::kernel_param_ops {
     flags: 0,
@@ -328,7 +381,7 @@ unsafe extern "C" fn set_param(
 
     from_result(|| {
         let (_, lazy) = known.ok_or(EINVAL)?;
-        LAZY.store(*lazy, Relaxed);
+        LAZY.store(*lazy || is_poisoned(), Relaxed);
         Ok(0)
     })
 }
@@ -340,9 +393,13 @@ unsafe extern "C" fn get_param(
     buffer: *mut c_char,
     _param: *const bindings::kernel_param,
 ) -> c_int {
-    let name = if is_lazy() { c"lazy\n" } else { c"classic\n" };
+    let name = match (is_poisoned(), is_lazy()) {
+        (true, _) => c"none\n",
+        (false, true) => c"lazy\n",
+        (false, false) => c"classic\n",
+    };
 
-    // SAFETY: Both strings are far shorter than a page.
+    // SAFETY: The strings are far shorter than a page.
     unsafe { bindings::sysfs_emit(buffer, name.as_char_ptr()) }
 }
 

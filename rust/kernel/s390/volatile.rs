@@ -104,12 +104,12 @@ pub fn stats() -> &'static Stats {
 pub enum Why {
     /// It is volatile.
     Already,
-    /// It is memory of a process, or of a file without a place to be read again from.
+    /// It is memory of a process, of a file without a place to be read again from, or of a block
+    /// device: file systems keep metadata there whose buffers alone are uptodate.
     Anonymous,
     /// It is dirty or being written.
     Dirty,
-    /// It was never read in full. So are pages of block devices with metadata of file systems:
-    /// only their buffers are.
+    /// It was never read in full.
     NotUptodate,
     /// It is mapped into a process.
     Mapped,
@@ -184,9 +184,10 @@ impl Session {
             // only once the count is unfrozen, and finds the mark.
             unsafe { self.essa.set_volatile(frame) };
         }
-        drop(frozen);
+        // Before anybody can make it stable again.
         STATS.made_volatile.fetch_add(frames.len() as u64, Relaxed);
         STATS.volatile.fetch_add(frames.len() as u64, Relaxed);
+        drop(frozen);
         Ok(())
     }
 }
