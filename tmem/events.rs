@@ -34,8 +34,8 @@ pub(crate) fn cache_get(file: File, index: u64, pages: usize, done: bool) {
     tmem_cache_get(file.fs.device(), file.inode, index, pages as c_ulong, done);
 }
 
-/// The pools of page cache were given up until so many pages of it are reclaimed, with what became of
-/// their pages.
+/// The pools of page cache were given up until so many pages of it are reclaimed, with what became
+/// of their pages.
 pub(crate) fn rest(totals: Totals, reclaims: u64) {
     tmem_rest(totals.puts, totals.hits, totals.evicted, reclaims);
 }

@@ -86,7 +86,7 @@ impl Keeper {
     }
 
     /// Counts `nr` pages of page cache that were put. As soon as there are enough to be judged they
-    /// are: however long the thread meant to wait, useless ones cost no more than that. Any context.
+    /// are: however long the thread meant to wait, useless ones cost no more. Any context.
     pub(crate) fn count_puts(&self, nr: usize) {
         let before = self.puts.fetch_add(nr as u64, Relaxed);
         if before / WINDOW != (before + nr as u64) / WINDOW {
@@ -96,14 +96,15 @@ impl Keeper {
 
     /// Has the thread look now. Any context.
     ///
-    /// Without the lock, which puts must not take: the thread does not hear this if it is just about
-    /// to wait. It hears the next one, and does not wait for long.
+    /// Without the lock, which puts must not take: the thread does not hear this if it is just
+    /// about to wait. It hears the next one, and does not wait for long.
     pub(crate) fn look(&self) {
         self.due.store(true, Relaxed);
         self.became_due.notify_all();
     }
 
-    /// Waits so many milliseconds, or until there is reason to look. False if the thread is to stop.
+    /// Waits so many milliseconds, or until there is reason to look. False if the thread is to
+    /// stop.
     fn wait(&self, pause: u32) -> bool {
         let mut waiting = self.waiting.lock();
         let mut left = msecs_to_jiffies(pause);

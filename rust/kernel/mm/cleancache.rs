@@ -245,8 +245,8 @@ impl Mapping<'_> {
     }
 }
 
-/// Whether a folio is of a file whose pages go to a backend when memory is needed, so that nothing is
-/// gained by losing them otherwise.
+/// Whether a folio is of a file whose pages go to a backend when memory is needed, so that nothing
+/// is gained by losing them otherwise.
 pub fn wants(folio: &LockedFolio<'_>) -> bool {
     let Some(mapping) = folio.file_mapping() else {
         return false;
@@ -332,8 +332,8 @@ unsafe extern "C" fn __cleancache_get(folios: *mut *mut bindings::folio, nr: c_u
         let folios = slice::from_raw_parts(folios, nr as usize);
         (folios, Mapping::new(Folio::from_raw(folios[0]).mapping()))
     };
-    // What was put while direct I/O wrote may be what was there before. It is flushed after the page
-    // cache was invalidated: too late for who gets it in between.
+    // What was put while direct I/O wrote may be what was there before. It is flushed after the
+    // page cache was invalidated: too late for who gets it in between.
     if !mapping.takes_part() || mapping.has_direct_io() {
         return 0;
     }

@@ -236,8 +236,8 @@ pub fn is_lazy() -> bool {
     LAZY.load(Relaxed)
 }
 
-/// Returns whether free frames have a pattern that must not get lost (`page_poison`): none may become
-/// unused.
+/// Returns whether free frames have a pattern that must not get lost (`page_poison`): none may
+/// become unused.
 pub fn is_poisoned() -> bool {
     POISONED.load(Relaxed)
 }
