@@ -5,6 +5,10 @@
 //! Interrupts float: any CPU that has declared a buffer and whose masks are open for the kind may take them. The
 //! buffer is stored when the interrupt is taken, since each CPU has only one.
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod world;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -383,10 +387,9 @@ impl Interrupts {
 
 #[cfg(test)]
 mod tests {
+    use super::world::{self, CPUS, STORAGE, Step};
     use super::*;
     use proptest::prelude::*;
-
-    const STORAGE: u64 = 1 << 20;
 
     fn raw(kind: u8, path: u16) -> Raw {
         let mut raw = [0; PLIST_LENGTH];
@@ -548,83 +551,29 @@ mod tests {
         assert!(interrupts.take(1).is_some());
     }
 
-    #[derive(Clone, Debug)]
-    enum Step {
-        Raise(u8),
-        Retract(u64),
-        Take(usize),
-        Declare(usize, u32),
-        Retrieve(usize),
-        SetMask(usize, u8),
-        SetControlMask(usize, u8),
-        Reset,
+    fn cpu() -> impl Strategy<Value = usize> {
+        0..=CPUS
     }
 
     fn step() -> impl Strategy<Value = Step> {
+        let addresses = vec![0, 8, 12, 0xf_ffd8, 0xf_ffe0, u32::MAX];
         prop_oneof![
-            4 => (0..12u8).prop_map(Step::Raise),
-            2 => (0..40u64).prop_map(Step::Retract),
-            4 => (0..4usize).prop_map(Step::Take),
-            2 => (0..4usize, prop::sample::select(vec![0, 8, 12, 0xf_ffd8, 0xf_ffe0, u32::MAX]))
-                .prop_map(|(cpu, address)| Step::Declare(cpu, address)),
-            1 => (0..4usize).prop_map(Step::Retrieve),
-            1 => (0..4usize, any::<u8>()).prop_map(|(cpu, mask)| Step::SetMask(cpu, mask)),
-            1 => (0..4usize, any::<u8>()).prop_map(|(cpu, mask)| Step::SetControlMask(cpu, mask)),
+            4 => (0..2_u8, 0..12_u8, 0..4_u16).prop_map(|(gap, kind, path)| Step::Raise(gap, raw(kind, path))),
+            1 => (0..40_u64, 0..12_u8).prop_map(|(id, kind)| Step::RaiseAgain(id, raw(kind, 1))),
+            2 => (0..40_u64).prop_map(Step::Retract),
+            4 => cpu().prop_map(Step::Take),
+            2 => (cpu(), prop::sample::select(addresses)).prop_map(|(cpu, address)| Step::Declare(cpu, buffer(address))),
+            1 => cpu().prop_map(Step::Retrieve),
+            1 => (cpu(), any::<u8>()).prop_map(|(cpu, mask)| Step::SetMask(cpu, mask)),
+            1 => (cpu(), any::<u8>()).prop_map(|(cpu, mask)| Step::SetControlMask(cpu, mask)),
             1 => Just(Step::Reset),
         ]
     }
 
     proptest! {
-        /// Each interrupt leaves the queue exactly once, and `deliverable` is what `take` does.
         #[test]
         fn interrupts_leave_once(steps in prop::collection::vec(step(), 0..80)) {
-            let interrupts = Interrupts::new(3);
-            let mut held = std::collections::BTreeSet::new();
-            let mut next = 0;
-            for step in steps {
-                match step {
-                    Step::Raise(kind) => {
-                        if interrupts.raise(InterruptId(next), raw(kind, kind.into())) {
-                            held.insert(next);
-                        }
-                        next += 1;
-                    }
-                    Step::Retract(id) => {
-                        prop_assert_eq!(interrupts.retract(InterruptId(id)), held.remove(&id));
-                    }
-                    Step::Take(cpu) => {
-                        let deliverable = interrupts.deliverable(cpu);
-                        let taken = interrupts.take(cpu);
-                        prop_assert_eq!(deliverable, taken.is_some());
-                        if let Some(taken) = taken {
-                            prop_assert!(held.remove(&taken.id.0));
-                        }
-                    }
-                    Step::Declare(cpu, address) => {
-                        let _ = declare(&interrupts, cpu, address);
-                    }
-                    Step::Retrieve(cpu) => {
-                        if let Ok((_, Declaration::Last)) = interrupts.retrieve(cpu) {
-                            held.clear();
-                        }
-                    }
-                    Step::SetMask(cpu, mask) => { let _ = interrupts.set_mask(cpu, mask); }
-                    Step::SetControlMask(cpu, mask) => { let _ = interrupts.set_control_mask(cpu, mask); }
-                    Step::Reset => {
-                        interrupts.reset();
-                        held.clear();
-                    }
-                }
-                prop_assert_eq!(interrupts.pending(), held.len());
-                if let Some(&oldest) = held.first() {
-                    prop_assert_eq!(interrupts.oldest_pending(), InterruptId(oldest));
-                } else {
-                    prop_assert!(interrupts.oldest_pending() <= InterruptId(next));
-                }
-                for cpu in 0..3 {
-                    prop_assert!(!interrupts.deliverable(cpu) || interrupts.is_declared());
-                }
-            }
+            world::run(steps);
         }
     }
 }
