@@ -57,7 +57,7 @@ static inline void folio_free_volatile(struct folio *folio)
 
 /**
  * folio_evict_lost() - Remove a folio that was lost, and those lost behind it.
- * @folio: A folio that is not uptodate, with a reference of the caller.
+ * @folio: The folio; the caller holds a reference.
  *
  * Readahead stops at folios that are present. It can work again once the run
  * of lost ones is no longer in the page cache.
@@ -68,7 +68,7 @@ static inline void folio_free_volatile(struct folio *folio)
 static inline bool folio_evict_lost(struct folio *folio)
 {
 	return static_branch_unlikely(&volatile_folios) &&
-	       __folio_evict_lost(folio);
+	       !folio_test_uptodate(folio) && __folio_evict_lost(folio);
 }
 
 #else /* !CONFIG_VOLATILE_FOLIOS */
