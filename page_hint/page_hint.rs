@@ -22,10 +22,7 @@ use kernel::{
     prelude::*,
     s390::{
         essa::Essa,
-        machine::{
-            hypervisor,
-            Hypervisor, //
-        }, //
+        machine::hypervisor, //
     },
     sync::Arc, //
 };
@@ -109,11 +106,8 @@ fn tunables() -> Tunables {
 }
 
 /// Whether page cache may become volatile here.
-///
-/// KVM, as of Linux 7.3, does not keep in mind that it discarded a page: the guest would find
-/// zeroes and take them for the file's content.
 fn allowed() -> Result {
-    if hypervisor() == Hypervisor::Kvm && module_parameters::force.value() == 0 {
+    if !policy::permits(hypervisor(), module_parameters::force.value() != 0) {
         pr_warn_once!("no volatile page cache: KVM would lose it, see page_hint.force\n");
         return Err(EOPNOTSUPP);
     }

@@ -2,6 +2,16 @@
 
 //! What the sweeper goes by: pure arithmetic.
 
+use kernel::s390::machine::Hypervisor;
+
+/// Whether page cache may become volatile under such a hypervisor.
+///
+/// KVM, as of Linux 7.3, does not keep in mind that it discarded a page: the guest would find
+/// zeroes and take them for the file's content.
+pub(crate) fn permits(hypervisor: Hypervisor, forced: bool) -> bool {
+    hypervisor != Hypervisor::Kvm || forced
+}
+
 /// What an administrator can choose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Tunables {
@@ -68,6 +78,15 @@ impl Tunables {
 #[kernel::prelude::kunit_tests(page_hint_policy)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kvm_must_be_asked_for() {
+        for hypervisor in [Hypervisor::Zvm, Hypervisor::Lpar, Hypervisor::Unknown] {
+            assert!(permits(hypervisor, false));
+        }
+        assert!(!permits(Hypervisor::Kvm, false));
+        assert!(permits(Hypervisor::Kvm, true));
+    }
 
     #[test]
     fn the_share_is_one_of_the_page_cache() {
