@@ -237,10 +237,8 @@ mod tests {
         // SAFETY: The block is valid. It is registered again below, before anything else.
         to_result(unsafe { bindings::unregister_oom_notifier(block) })?;
         // SAFETY: Ditto. It has just been unregistered.
-        assert_eq!(
-            to_result(unsafe { bindings::unregister_oom_notifier(block) }),
-            Err(ENOENT)
-        );
+        let again = to_result(unsafe { bindings::unregister_oom_notifier(block) });
+        assert_eq!(again, Err(ENOENT));
         // SAFETY: The block is valid and pinned.
         to_result(unsafe { bindings::register_oom_notifier(block) })
     }

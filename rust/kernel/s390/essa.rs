@@ -401,12 +401,18 @@ mod tests {
     fn a_frame_is_what_it_was_made() -> Result {
         with_frames(|essa, frame| {
             // SAFETY: The frame belongs to the batch, which neither touches nor needs its content.
-            unsafe {
-                assert_eq!(essa.set_unused(frame).usage(), Usage::Stable);
-                assert_eq!(essa.set_stable(frame).usage(), Usage::Unused);
-                assert_eq!(essa.set_volatile(frame).usage(), Usage::Stable);
-                assert_eq!(essa.state(frame).usage(), Usage::Volatile);
-            }
+            let before = unsafe {
+                [
+                    essa.set_unused(frame),
+                    essa.set_stable(frame),
+                    essa.set_volatile(frame),
+                ]
+            };
+            assert_eq!(
+                before.map(|state| state.usage()),
+                [Usage::Stable, Usage::Unused, Usage::Stable]
+            );
+            assert_eq!(essa.state(frame).usage(), Usage::Volatile);
         })
     }
 
