@@ -21,6 +21,16 @@ SECONDS = int(os.environ.get("TORTURE_SECONDS", "15"))
 CELL, WORDS, FILE_CELLS = 512, 64, 8192
 COUNTERS = "/sys/kernel/debug/page_hint/counters"
 
+# What reclaim, swap and compaction count.
+EVENTS = ("pswpout", "pswpin", "pgmigrate_success", "pgsteal_file", "pgsteal_anon", "pgscan_kswapd")
+# No file system need be busy.
+MAY_BE_NONE = {"remount ro of a busy one"}
+
+
+def vmstat(guest):
+    """What Linux has counted of memory since its boot."""
+    return {name: int(count) for name, count in map(str.split, guest.run("cat /proc/vmstat").splitlines())}
+
 
 def cells(first, count):
     """What page_hint_torture.c wants in cells with stamps from `first` on."""
@@ -99,13 +109,16 @@ class Torture(HintCheck):
         guest = self.watch(hinting.guest)
         guest.run(f"swapon {hinting.device('swap')}")
         devices = " ".join(f"{name}:{hinting.device(name)}" for name in ("ext4", "xfs", "erofs"))
+        before = vmstat(guest)
         with concurrent.futures.ThreadPoolExecutor() as beside:
             torment = beside.submit(hinting.cp.ctl, "torment", guest.name, "--seconds", SECONDS,
                                     "--share", 300, "--interval", 20)
             said = guest.run(f"/selftests/page_hint_torture -s {SECONDS} -a 48 {devices}", timeout=SECONDS * 3 + 300)
             taken = torment.result()
         done = self.check_faults(hinting)
-        print(f"{unused}: {said}\n{taken.strip()}\n{done}")
+        after = vmstat(guest)
+        events = {name: after[name] - before[name] for name in EVENTS}
+        print(f"{unused}: {said}\n{taken.strip()}\n{done}\n{events}")
         self.assertIn("no differences", said)
 
         # It was hard: numbers that a run that did nothing would not reach.
@@ -116,6 +129,11 @@ class Torture(HintCheck):
         self.assertGreater(volatile_taken, 1000)
         self.assertGreater(done["made_volatile"], 10000)
         self.assertGreater(done["lost_folios"], 100)
+        # Nor was any kind of work left out, or what Linux does by itself when there is too little memory.
+        deeds = {name: int(times) for name, times in re.findall(r"^torture: did (.+): (\d+)$", said, re.M)}
+        self.assertGreater(len(deeds), 40)
+        self.assertEqual([name for name, times in deeds.items() if not times and name not in MAY_BE_NONE], [])
+        self.assertEqual([name for name, times in events.items() if not times], [])
 
     def test_classic(self):
         self.torture("classic")
@@ -191,6 +209,24 @@ class Lost(HintCheck):
             self.guest.run(f"/selftests/page_hint_file poke {file}")
             self.was_lost()
             self.holds(file, data)
+
+    def test_faults_read_ahead(self):
+        """A file that was lost needs no more requests than one that was never read."""
+        for file in self.copies():
+            device = self.hinting.device(file.split("/")[2])
+
+            def requests(device=device, file=file):
+                reads = f"awk '{{ print $1 }}' /sys/block/{device.split('/')[2]}/stat"
+                before, after = self.guest.run(f"{reads}; /selftests/page_hint_file poke {file}; {reads}").split()
+                return int(after) - int(before)
+
+            lost = requests()
+            self.was_lost()
+            self.guest.run("sync; echo 1 >/proc/sys/vm/drop_caches")
+            cold = requests()
+            self.assertGreater(cold, 1)
+            self.assertLessEqual(lost, cold + 2)
+            self.assertLess(lost, self.PAGES // 4)
 
     def test_run(self):
         """Around a fault, what is in the page cache is mapped, too."""
@@ -290,6 +326,9 @@ class Freed(HintCheck):
                 freed = hinting.counters()["freed"]
                 guest.run("echo 1 >/proc/sys/vm/drop_caches")
                 self.assertGreaterEqual(hinting.counters()["freed"], freed + Lost.PAGES)
+                # What is free is taken, too, and used again.
+                hinting.cp.ctl("reclaim", guest.name, "all")
+                guest.run("/selftests/hog 128 1")
                 self.check_faults(hinting)
 
 

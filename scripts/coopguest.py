@@ -30,7 +30,7 @@ COMPLAINT = re.compile(
     r"inconsistent lock state|sleeping function called|unreferenced object|"
     r"Unable to handle kernel|Unknown program exception|rcu_sched detected stalls|"
     r"task .* blocked for more than|suspicious RCU usage|list_(add|del) corruption|"
-    r"ODEBUG:|rust_kernel: panicked")
+    r"ODEBUG:|pagealloc: |rust_kernel: panicked")
 
 
 class GuestDied(Exception):

@@ -10,7 +10,8 @@
  * 4 MiB, 0 to 4, whose cells have the stamps 1, 2 and so on, from one file to the
  * next. One more worker has MIB of memory. A shaker drops caches, compacts, splits
  * huge pages, takes memory, and switches volatile page cache off and on; another
- * one sweeps. After each round everything is unmounted, mounted and looked at.
+ * one sweeps, and a third one makes file systems read-only for a moment. After each
+ * round everything is unmounted, mounted and looked at.
  *
  * A file consists of cells of 512 bytes. Each has a stamp, from which its content
  * follows; stamp 0 is zeroes. No stamp is used twice by a worker, so a cell that
@@ -18,7 +19,8 @@
  * are in memory that a worker shares with its companion, who reads the same files
  * at the same time, and believes what it read if no stamp changed meanwhile.
  *
- * Ends with 0 if there were no differences. The first one ends it.
+ * Ends with 0 if there were no differences. The first one ends it. Says how often
+ * each thing was done, also if it never was.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -51,6 +53,8 @@
 #define FILE_SYSTEMS 4
 #define WORKERS 2		/* for each file system */
 #define ROUND 15		/* seconds */
+#define DROP 5			/* seconds between two times that all caches are dropped */
+#define DEEDS 64
 
 #define fallthrough __attribute__((__fallthrough__))
 
@@ -70,9 +74,17 @@ struct worker {
 	struct file files[FILES];
 };
 
+/* How often something was done. */
+struct deed {
+	const char *name;
+	uint64_t times;
+};
+
 struct shared {
 	uint32_t stop;
 	uint32_t failed;
+	uint32_t quiet;			/* file systems that nobody shall write to */
+	struct deed deeds[DEEDS];
 	uint64_t operations;
 	uint64_t cells;			/* that were looked at */
 	uint64_t companion_cells;
@@ -91,10 +103,11 @@ static struct shared *shared;
 static struct worker *me;
 static char folder[64];
 static bool read_only;
+static uint32_t quiet_bit;		/* of the file system, in `quiet` */
 static uint64_t random_state;
 static unsigned char *buffer;
 static const char *doing = "nothing";
-static pid_t children[FILE_SYSTEMS * WORKERS * 2 + 3];
+static pid_t children[FILE_SYSTEMS * WORKERS * 2 + 4];
 static int nr_children;
 static size_t memory_size = 64 << 20;
 
@@ -177,6 +190,21 @@ static bool file_says(const char *path, const char *text)
 	return done;
 }
 
+/* Counts what was done. All processes have the names at the same places. */
+static void did(const char *name, uint64_t times)
+{
+	for (struct deed *deed = shared->deeds; deed < shared->deeds + DEEDS; deed++) {
+		const char *none = NULL;
+
+		__atomic_compare_exchange_n(&deed->name, &none, name, false, __ATOMIC_SEQ_CST,
+					    __ATOMIC_SEQ_CST);
+		if (!strcmp(deed->name, name)) {
+			__atomic_fetch_add(&deed->times, times, __ATOMIC_RELAXED);
+			return;
+		}
+	}
+}
+
 /* --- cells ------------------------------------------------------------------- */
 
 static uint64_t word(uint32_t stamp, unsigned int i)
@@ -241,7 +269,12 @@ static int open_file(const struct file *file, int flags)
 
 static int must_open(const struct file *file, int flags)
 {
-	return must(open_file(file, flags), "open");
+	int fd;
+
+	/* The file system may be read-only for a moment. */
+	while ((fd = open_file(file, flags)) < 0 && errno == EROFS)
+		usleep(1000);
+	return must(fd, "open");
 }
 
 static void begin_shape(struct file *file)
@@ -316,6 +349,9 @@ static void *map_range(int fd, unsigned int at, unsigned int n, int prot, int fl
 
 enum { BUFFERED, DIRECT, MAPPED, UNCACHED, WRITE_KINDS };
 
+static const char * const write_names[] = { "write", "O_DIRECT write", "mmap write",
+	"uncached write" };
+
 static void write_some(struct file *file)
 {
 	unsigned int kind = any(WRITE_KINDS), n, at, cells = file->cells;
@@ -330,12 +366,12 @@ static void write_some(struct file *file)
 	if (at + n > cells)
 		begin_shape(file);
 	begin_write(file, at, n);
+	doing = write_names[kind];
 	if (kind == MAPPED) {
 		unsigned char *to;
 		size_t size;
 		void *pages;
 
-		doing = "mmap write";
 		pages = map_range(fd, at, n, PROT_READ | PROT_WRITE, MAP_SHARED, &to, &size);
 		memcpy(to, buffer, n * CELL);
 		if (!any(8))
@@ -345,8 +381,6 @@ static void write_some(struct file *file)
 		struct { void *base; size_t size; } part = { buffer, n * CELL };
 		long done = -1;
 
-		doing = kind == DIRECT ? "O_DIRECT write" : kind == UNCACHED ? "uncached write" :
-			"write";
 		if (kind == UNCACHED)
 			done = syscall(__NR_pwritev2, fd, &part, 1, at * CELL, 0, RWF_DONTCACHE);
 		if (done < 0)
@@ -357,6 +391,7 @@ static void write_some(struct file *file)
 	if (at + n > cells)
 		end_shape(file, at + n);
 	close(fd);
+	did(doing, 1);
 }
 
 /* Reads through a pipe, whose pages are those of the page cache. */
@@ -454,12 +489,13 @@ static void read_some(const struct file *file, int fd, unsigned int kind)
 			madvise(pages, size, MADV_PAGEOUT);
 		munmap(pages, size);
 	}
+	did(read_names[kind], 1);
 }
 
 static void read_mine(struct file *file)
 {
 	unsigned int kind = any(READ_KINDS);
-	int fd = must_open(file, O_RDWR | (kind == READ_DIRECT ? O_DIRECT : 0));
+	int fd = must_open(file, O_RDONLY | (kind == READ_DIRECT ? O_DIRECT : 0));
 
 	read_some(file, fd, kind);
 	close(fd);
@@ -527,6 +563,7 @@ static void copy_some(struct file *from, struct file *to)
 		must(syscall(__NR_fsync, out), "fsync");
 	close(in);
 	close(out);
+	did(copy_names[kind], 1);
 }
 
 enum { TRUNCATE, EXTEND, PUNCH, ZERO, COLLAPSE, INSERT, ALLOCATE, RENAME, RECREATE, SHAPES };
@@ -537,6 +574,7 @@ static void shape(struct file *file)
 {
 	unsigned int kind = any(SHAPES), n, at, cells = file->cells;
 	int fd = must_open(file, O_RDWR);
+	bool done = true;
 	int mode;
 
 	doing = shape_names[kind];
@@ -556,13 +594,15 @@ static void shape(struct file *file)
 	case ZERO:
 		mode = FALLOC_FL_KEEP_SIZE | (kind == PUNCH ? FALLOC_FL_PUNCH_HOLE :
 					      FALLOC_FL_ZERO_RANGE);
-		if (!n)
+		done = n;
+		if (!done)
 			break;
 		must(syscall(__NR_fallocate, fd, mode, at * CELL, n * CELL), doing);
 		set_stamps(file, at, NULL, n);
 		break;
 	case COLLAPSE:
-		if (!n || at + n >= cells)
+		done = n && at + n < cells;
+		if (!done)
 			break;
 		must(syscall(__NR_fallocate, fd, FALLOC_FL_COLLAPSE_RANGE, at * CELL, n * CELL),
 		     doing);
@@ -572,7 +612,8 @@ static void shape(struct file *file)
 		cells -= n;
 		break;
 	case INSERT:
-		if (!n || cells + n > FILE_CELLS)
+		done = n && cells + n <= FILE_CELLS;
+		if (!done)
 			break;
 		must(syscall(__NR_fallocate, fd, FALLOC_FL_INSERT_RANGE, at * CELL, n * CELL),
 		     doing);
@@ -609,34 +650,39 @@ static void shape(struct file *file)
 	}
 	end_shape(file, cells);
 	close(fd);
+	did(shape_names[kind], done);
 }
+
+enum { FORGET, WILL_NEED, DATASYNC, SYNC_RANGE, SYNC, ADVICES };
+
+static const char * const advice_names[] = { "POSIX_FADV_DONTNEED", "POSIX_FADV_WILLNEED",
+	"fdatasync", "sync_file_range", "fsync" };
 
 static void advise(struct file *file)
 {
 	int fd = must_open(file, O_RDWR);
-	unsigned int n, at = range(file->cells, &n, false);
+	unsigned int kind = any(ADVICES), n, at = range(file->cells, &n, false);
+	long done;
 
-	doing = "advise";
-	switch (any(5)) {
-	case 0:
-		must(syscall(__NR_fadvise64, fd, at * CELL, n * CELL, POSIX_FADV_DONTNEED),
-		     "fadvise");
+	doing = advice_names[kind];
+	switch (kind) {
+	case FORGET:
+	case WILL_NEED:
+		done = syscall(__NR_fadvise64, fd, at * CELL, n * CELL,
+			       kind == FORGET ? POSIX_FADV_DONTNEED : POSIX_FADV_WILLNEED);
 		break;
-	case 1:
-		must(syscall(__NR_fadvise64, fd, at * CELL, n * CELL, POSIX_FADV_WILLNEED),
-		     "fadvise");
+	case DATASYNC:
+		done = syscall(__NR_fdatasync, fd);
 		break;
-	case 2:
-		must(syscall(__NR_fdatasync, fd), "fdatasync");
-		break;
-	case 3:
-		must(syscall(__NR_sync_file_range, fd, at * CELL, n * CELL, 7),
-		     "sync_file_range");
+	case SYNC_RANGE:
+		done = syscall(__NR_sync_file_range, fd, at * CELL, n * CELL, 7);
 		break;
 	default:
-		must(syscall(__NR_fsync, fd), "fsync");
+		done = syscall(__NR_fsync, fd);
 	}
+	must(done, doing);
 	close(fd);
+	did(doing, 1);
 }
 
 /* --- those who work ---------------------------------------------------------- */
@@ -650,7 +696,8 @@ static void work(void)
 {
 	while (going_on()) {
 		struct file *file = &me->files[any(FILES)];
-		unsigned int what = read_only ? 30 : any(100);
+		bool reads = read_only || LOAD(shared->quiet) & quiet_bit;
+		unsigned int what = reads ? 30 : any(100);
 
 		if (what < 25)
 			write_some(file);
@@ -703,9 +750,15 @@ static void accompany(void)
 			continue;
 		all(done, n, "pread");
 		expect(buffer, stamps, at, n);
+		did(doing, 1);
 		__atomic_fetch_add(&shared->companion_cells, n, __ATOMIC_RELAXED);
 	}
 }
+
+enum { FORGET_MEMORY, PAGE_OUT, MAP_AGAIN, FORK, REMEMBER, MEMORY_KINDS };
+
+static const char * const memory_names[] = { "MADV_DONTNEED", "MADV_PAGEOUT", "a new mapping",
+	"fork", "look at memory" };
 
 /* Anonymous memory: pages with a cell each at their ends. */
 static void remember(void)
@@ -719,27 +772,26 @@ static void remember(void)
 	while (going_on()) {
 		unsigned int n = any(256) + 1, at = any(pages - n);
 		unsigned char *first = all_of_it + at * PAGE;
+		unsigned int kind = any(8);
 		pid_t child = -1;
 		int status;
 
-		switch (any(8)) {
-		case 0:
-			doing = "MADV_DONTNEED";
+		kind = kind < REMEMBER ? kind : REMEMBER;
+		doing = memory_names[kind];
+		switch (kind) {
+		case FORGET_MEMORY:
 			madvise(first, n * PAGE, MADV_DONTNEED);
 			memset(stamps + at, 0, n * sizeof(*stamps));
 			break;
-		case 1:
-			doing = "MADV_PAGEOUT";
+		case PAGE_OUT:
 			madvise(first, n * PAGE, MADV_PAGEOUT);
 			break;
-		case 2:
-			doing = "a new mapping";
+		case MAP_AGAIN:
 			map(first, n * PAGE, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 			memset(stamps + at, 0, n * sizeof(*stamps));
 			break;
-		case 3:
-			doing = "fork";
+		case FORK:
 			child = must(fork(), "fork");
 			fallthrough;
 		default:
@@ -759,37 +811,53 @@ static void remember(void)
 			say("torture: a child of the memory ended with %x\n", status);
 			give_up();
 		}
+		did(doing, 1);
 		__atomic_fetch_add(&shared->operations, 1, __ATOMIC_RELAXED);
 	}
 }
 
+enum { DROP_PAGES, DROP_ALL, COMPACT, SPLIT, STABLE, HOG, SYNC_ALL, SHAKES };
+
+static const char * const shake_names[] = { "drop_caches 1", "drop_caches 3", "compact_memory",
+	"split_huge_pages", "page_hint_volatile 0", "take memory", "sync" };
+
 static void shake(void)
 {
-	static const char * const deeds[][2] = {
-		{ "/proc/sys/vm/drop_caches", "1" },
-		{ "/proc/sys/vm/drop_caches", "3" },
-		{ "/proc/sys/vm/compact_memory", "1" },
-		{ "/proc/sys/vm/compact_memory", "1" },
-		{ "/sys/kernel/debug/split_huge_pages", "1" },
-		{ "/proc/sys/vm/page_hint_volatile", "0" },
+	static const char * const files[][2] = {
+		[DROP_PAGES] = { "/proc/sys/vm/drop_caches", "1" },
+		[DROP_ALL] = { "/proc/sys/vm/drop_caches", "3" },
+		[COMPACT] = { "/proc/sys/vm/compact_memory", "1" },
+		[SPLIT] = { "/sys/kernel/debug/split_huge_pages", "1" },
+		[STABLE] = { "/proc/sys/vm/page_hint_volatile", "0" },
 	};
+	static const unsigned char often[] = { COMPACT, COMPACT, SPLIT, STABLE, HOG, HOG, SYNC_ALL,
+		SYNC_ALL };
+	time_t dropped = time(NULL);
+	unsigned int drops = any(2);
+
 	/* No word in the log for each of the many times. */
 	file_says("/proc/sys/vm/drop_caches", "4");
 	while (going_on()) {
-		unsigned int deed = any(10);
+		unsigned int deed = often[any(sizeof(often))];
 		unsigned char *hog;
 
 		usleep(20000 + any(200000));
-		if (deed < sizeof(deeds) / sizeof(deeds[0])) {
-			file_says(deeds[deed][0], deeds[deed][1]);
-		} else if (deed < 8) {
+		/* Seldom: it leaves nothing that could be reclaimed. */
+		if (time(NULL) - dropped >= DROP) {
+			dropped = time(NULL);
+			deed = drops++ % 2 ? DROP_ALL : DROP_PAGES;
+		}
+		if (deed == HOG) {
 			hog = memory(memory_size / 2, MAP_PRIVATE);
 			for (size_t at = 0; at < memory_size / 2; at += PAGE)
 				hog[at] = 1;
 			munmap(hog, memory_size / 2);
-		} else {
+		} else if (deed == SYNC_ALL) {
 			syscall(__NR_sync);
+		} else if (!file_says(files[deed][0], files[deed][1])) {
+			continue;
 		}
+		did(shake_names[deed], 1);
 		file_says("/proc/sys/vm/page_hint_volatile", "1");
 	}
 }
@@ -804,6 +872,46 @@ static void sweep(void)
 	}
 }
 
+enum { READ_ONLY, BUSY, WRITABLE, REMOUNTS };
+
+static const char * const remount_names[] = { "remount ro", "remount ro of a busy one",
+	"remount rw" };
+
+/*
+ * Makes one file system after the other read-only, and writable again soon. Those
+ * who work on it only read meanwhile; one who writes still keeps it busy.
+ */
+static void remount(void)
+{
+	const unsigned long ro = MS_REMOUNT | MS_RDONLY;
+
+	while (going_on()) {
+		unsigned int i = any(nr_systems);
+		const struct file_system *fs = &systems[i];
+
+		usleep(200000);
+		doing = fs->where;
+		STORE(shared->quiet, 1U << i);
+		for (int tries = 0; tries < 100; tries++) {
+			long done = mount(fs->device, fs->where, fs->type, ro, NULL);
+
+			if (done < 0 && errno != EBUSY)
+				must(done, "remount ro");
+			did(remount_names[done ? BUSY : READ_ONLY], 1);
+			if (!done)
+				break;
+			usleep(5000);
+		}
+		usleep(50000);
+		if (!fs->read_only) {
+			must(mount(fs->device, fs->where, fs->type, MS_REMOUNT, NULL),
+			     "remount rw");
+			did(remount_names[WRITABLE], 1);
+		}
+		STORE(shared->quiet, 0);
+	}
+}
+
 /* --- rounds ------------------------------------------------------------------ */
 
 /* Makes a worker's files those that this process works on. */
@@ -813,6 +921,7 @@ static void enter(int number)
 
 	me = &shared->workers[number];
 	read_only = fs->read_only;
+	quiet_bit = 1U << number / WORKERS;
 	snprintf(folder, sizeof(folder), "%s/%d", fs->where, number % WORKERS);
 }
 
@@ -888,6 +997,7 @@ static void one_round(unsigned int seconds)
 	start(remember);
 	start(shake);
 	start(sweep);
+	start(remount);
 	for (unsigned int i = 0; i < seconds * 10 && going_on(); i++)
 		usleep(100000);
 	STORE(shared->stop, 1);
@@ -899,6 +1009,21 @@ static void one_round(unsigned int seconds)
 			STORE(shared->failed, 1);
 		}
 	}
+}
+
+/* All there is to do, so that it is known what was not done. */
+static void nothing_done(void)
+{
+	static const struct { const char * const *names; unsigned int n; } kinds[] = {
+		{ write_names, WRITE_KINDS }, { read_names, READ_KINDS },
+		{ copy_names, COPY_KINDS }, { shape_names, SHAPES }, { advice_names, ADVICES },
+		{ memory_names, MEMORY_KINDS }, { shake_names, SHAKES },
+		{ remount_names, REMOUNTS },
+	};
+
+	for (unsigned int i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		for (unsigned int n = 0; n < kinds[i].n; n++)
+			did(kinds[i].names[n], 0);
 }
 
 static int usage(void)
@@ -955,6 +1080,7 @@ int main(int argc, char *argv[])
 		}
 	}
 
+	nothing_done();
 	/* Clean pages are what it is about. */
 	file_says("/proc/sys/vm/dirty_writeback_centisecs", "20");
 	file_says("/proc/sys/vm/dirty_expire_centisecs", "20");
@@ -971,6 +1097,8 @@ int main(int argc, char *argv[])
 		unmount_all();
 		left -= now;
 	}
+	for (const struct deed *deed = shared->deeds; deed->name; deed++)
+		say("torture: did %s: %lu\n", deed->name, deed->times);
 	say("torture: %lu operations, %lu cells looked at, %lu of them by companions, %s\n",
 	    shared->operations, shared->cells, shared->companion_cells,
 	    LOAD(shared->failed) ? "FAILED" : "no differences");
