@@ -1,10 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The balloon where there is no z/VM: under KVM it works without messages, without a hypervisor it refuses."""
+"""Where there is no z/VM: under KVM the balloon works without messages, without a hypervisor it refuses.
+
+And guest page hinting where there is no ESSA, or is to be none.
+"""
 import unittest
 
+from coopguest import ControlProgram
 from systems import STORAGE, SystemCheck, fill_memory, once, resident_pages, sentences
 
 ASKED = 15000
+
+
+class HypervisorCheck(SystemCheck):
+    """A check that knows how guest page hinting is absent."""
+
+    def no_page_states(self, guest):
+        """One line says why; there is no file, and no thread."""
+        self.one_line("\n".join(sentences(guest.run("dmesg"), "page_hint: ")), "no ESSA", "cmma=off")
+        self.assertEqual(guest.run("ls /proc/sys/vm /sys/kernel/debug | grep page_hint; ps | grep '\\[page_hint]'",
+                                   status=1), "")
+
+
+class CmmaOff(HypervisorCheck):
+    """There is ESSA, and the guest is told to do without."""
+
+    def test_nothing_is_said_of_pages(self):
+        guest = self.boot(self.enterContext(ControlProgram()), "LINUX01", memory="256M", append="cmma=off")
+        self.no_page_states(guest)
+        guest.run("seq 10000 | sort | md5sum")
+        self.assertEqual(guest.cp.counters(guest.name)["essa_calls"], 0)
 
 
 class Kvm(SystemCheck):
@@ -27,11 +51,12 @@ class Kvm(SystemCheck):
         self.assertEqual(len(sentences(guest.run("dmesg"), "cmm: no orders by SMSG")), 2)
 
 
-class NoHypervisor(SystemCheck):
+class NoHypervisor(HypervisorCheck):
     """Nobody takes the pages: then nobody shall lend them."""
 
     def test_balloon_refuses(self):
         guest = self.boot(None, "LINUX01", memory="256M", hypervisor="none")
+        self.no_page_states(guest)
         guest.run("dmesg -c >/dev/null")
         said = guest.run("modprobe cmm", status=1)
         self.assertIn("No such device", said)

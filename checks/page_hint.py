@@ -87,10 +87,14 @@ class ExperimentOf2009(SystemCheck):
         guest = self.boot(self.enterContext(ControlProgram()), memory="1G", kernel="release",
                           append="page_hint.volatile=1", disks=[DISK])
         mount(guest)
-        grep(guest)
-        sweep(guest)
-        states, _ = agreed_states(guest)
-        self.assertGreaterEqual(share(states), 82)
+        found = set()
+        for search in ("first", "second"):
+            found.add(grep(guest))
+            # Two sweeps, whatever there were before.
+            sweep(guest, times=2)
+            states, _ = agreed_states(guest)
+            self.assertGreaterEqual(share(states), 82, f"after the {search} search")
+        self.assertEqual(len(found), 1)
 
 
 if __name__ == "__main__":
