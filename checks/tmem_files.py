@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """Files whose pages are in tmem: whoever changes them in whatever way, no old page comes back."""
 import array
+import collections
 import json
 import os
+import re
 import subprocess
 import unittest
 
@@ -69,6 +71,32 @@ class Files(SystemCheck):
     def test_generation(self):
         """A page is not found again when its inode has the generation again with which it was put."""
         self.file("swap", "generation")
+
+    def test_verity(self):
+        """What fs-verity is to check is read."""
+        self.file("ext4", "verity")
+        self.guest.run("rm -f /mnt/ext4/tmem_file")
+
+    def test_tracepoints(self):
+        """They tell of each folio, which file it belongs to and what became of it."""
+        events = "/sys/kernel/debug/tracing/events/tmem"
+        trace = "/sys/kernel/debug/tracing/trace"
+        for name in ("ext4", "xfs"):
+            self.guest.run(f"echo >{trace}; echo 1 >{events}/enable")
+            before = self.counters()
+            self.file(name, "put")
+            self.file(name, "parts")
+            self.guest.run(f"echo 0 >{events}/enable")
+            after = self.counters()
+            inode = self.guest.run(f"stat -c %i /mnt/{name}/tmem_file")
+            told = re.findall(rf"tmem_cache_(put|get): dev=\S+ ino={inode} index=\d+ pages=(\d+) (done|not done)",
+                              self.guest.run(f"cat {trace}"))
+            pages = collections.Counter()
+            for what, count, outcome in told:
+                pages[what, outcome] += int(count)
+            self.assertEqual(pages["put", "done"], after["puts"] - before["puts"], name)
+            self.assertEqual(pages["get", "done"], after["hits"] - before["hits"], name)
+            self.assertGreater(pages["get", "not done"], 0, name)
 
     def test_refused_put(self):
         """What tmem has of a page goes when a newer one is not taken."""

@@ -103,6 +103,26 @@ class Swap(SwapCheck):
         self.assertGreaterEqual(self.counters()["hits"], before["hits"] + 8 * MIB // PAGE)
         self.go()
 
+    def test_home(self):
+        """They come home when the guest has room for them: nobody has to ask for them, and then nothing is away."""
+        self.swap_on(32)
+        events = "/sys/kernel/debug/tracing/events/tmem"
+        self.guest.run(f"echo >/sys/kernel/debug/tracing/trace; echo 1 >{events}/enable")
+        self.addCleanup(self.guest.run, f"echo 0 >{events}/enable")
+        written, before = self.written(), self.counters()
+        self.start("kept")
+        self.assertGreaterEqual(self.pages(), 8 * MIB // PAGE)
+        self.guest.run("echo 1 >/proc/sys/vm/tmem_home")
+        self.guest.wait_for(f"cat {COUNTERS}/swap/pages", "0", LONG)
+        self.assertGreaterEqual(self.counters()["hits"], before["hits"] + 8 * MIB // PAGE)
+        self.assertEqual(self.written(), written)
+        # No page keeps the module.
+        self.assertEqual(self.guest.run("awk '$1 == \"tmem\" { print $3 }' /proc/modules"), "1")
+        self.go()
+        told = self.guest.run("cat /sys/kernel/debug/tracing/trace")
+        for what in ("tmem_swap_put: device=0 ", "tmem_swap_get: device=0 ", "tmem_home: "):
+            self.assertIn(what, told)
+
     def test_lost(self):
         """A page that the operator destroyed is an I/O error, and its slot can be used again."""
         self.swap_on(32)

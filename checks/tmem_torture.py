@@ -12,7 +12,7 @@ import unittest
 
 from coopguest import ControlProgram, Failed, Guest
 from page_hint_torture import FILE_CELLS, Hinting, cells
-from systems import KERNEL, SystemCheck
+from systems import KERNEL, PAGE, SystemCheck, resident_pages
 from tmem_files import COUNTERS, counters
 
 SECONDS = int(os.environ.get("TORTURE_SECONDS", "15"))
@@ -79,6 +79,57 @@ class Switches(SystemCheck):
         guest.run("rmmod tmem && md5sum -c /sums")
 
 
+class Governor(SystemCheck):
+    """Whether page cache is put as long as that is worth it."""
+
+    def test_rests_and_begins_again(self):
+        """A file that is larger than all there is, read again and again, has it rest: for long, but not for ever."""
+        hinting = self.enterContext(Hinting(("ext4",), {}, "mem=128M"))
+        guest = self.watch(hinting.guest)
+        state, events = f"{COUNTERS}/cache/state", "/sys/kernel/debug/tracing/events/tmem"
+        guest.run(f"modprobe tmem swap=0 && mount {hinting.device('ext4')} /mnt && truncate -s 1G /mnt/file && "
+                  f"echo 1 >{events}/tmem_rest/enable")
+        hinting.cp.ctl("tmem", "set", "cap", guest.name, "8M")
+        reads = "(while :; do cat /mnt/file; done) >/dev/null 2>&1 </dev/null & echo $!"
+        reader = guest.run(reads)
+        for wanted in ("resting", "on", "resting"):
+            guest.wait_for(f"cat {state}", wanted, 300)
+        guest.run(f"kill {reader}")
+        told = re.findall(r"tmem_rest: puts=(\d+) hits=(\d+) evicted=(\d+) reclaims=(\d+)",
+                          guest.run("cat /sys/kernel/debug/tracing/trace"))
+        self.assertEqual(len(told), 2)
+        (puts, _, _, first), (more, _, _, second) = (map(int, each) for each in told)
+        # What is put to no avail is a small part of what is reclaimed, and of that still less when it was so again.
+        self.assertGreater(first, puts * 32)
+        self.assertGreater(second, more * 100)
+        # Switched off and on it begins anew.
+        guest.run("echo 0 >/proc/sys/vm/tmem_cache; echo 1 >/proc/sys/vm/tmem_cache")
+        self.assertEqual(guest.run(f"cat {state}"), "on")
+
+
+class Lent(SystemCheck):
+    """Self-ballooning and tmem together."""
+
+    MIB = 48
+
+    def test_page_cache_is_lent(self):
+        """The guest gives up what its page cache occupies, and has it from tmem when it misses it."""
+        pages = (self.MIB << 20) // PAGE
+        hinting = self.enterContext(Hinting(("erofs",), {"data": os.urandom(self.MIB << 20)}))
+        guest = self.watch(hinting.guest)
+        sum_of = "md5sum </mnt/data"
+        reads = f"awk '{{ print $3 }}' /sys/block/{hinting.device('erofs').removeprefix('/dev/')}/stat"
+        guest.run(f"modprobe tmem swap=0 && modprobe cmm && mount -t erofs {hinting.device('erofs')} /mnt")
+        found, read = guest.run(sum_of), int(guest.run(reads))
+        full = resident_pages(guest)
+        guest.run("echo 1 >/proc/sys/vm/cmm_self")
+        self.eventually(lambda: counters(guest, "cache")["puts"] > pages * 0.9, "page cache goes to tmem", 120)
+        self.eventually(lambda: resident_pages(guest) < full - pages * 0.9, "the host has its memory", 120)
+        self.assertEqual(guest.run(sum_of), found)
+        self.assertLess((int(guest.run(reads)) - read) * 512, (self.MIB << 20) // 5)
+        self.assertGreater(counters(guest, "cache")["hits"], pages * 0.8)
+
+
 class Torture(SystemCheck):
     """Work of every kind on files and memory."""
 
@@ -106,23 +157,42 @@ class Torture(SystemCheck):
             finally:
                 stop.set()
 
-    def test_all(self):
+    def start(self):
+        """A guest with little memory, so that there is much to reclaim."""
         content = [cells(file * FILE_CELLS + 1, FILE_CELLS) for file in range(5)]
         files = {f"{folder}/{file}": data for folder in range(2) for file, data in enumerate(content)}
-        # Little memory, so that there is much to reclaim.
         hinting = self.enterContext(Hinting(("ext4", "xfs", "erofs", "swap"), files, "mem=160M"))
         guest = self.watch(hinting.guest)
         guest.run(f"modprobe tmem && swapon {hinting.device('swap')}")
+        return hinting, guest
+
+    def work(self, hinting, meanwhile):
+        """Works, while the guest does something else in a loop, in /proc/sys/vm."""
         devices = " ".join(f"{name}:{hinting.device(name)}" for name in ("ext4", "xfs", "erofs"))
+        said = hinting.guest.run(
+            f"cd /proc/sys/vm; touch /go; while [ -e /go ]; do {meanwhile}; done </dev/null >/dev/null 2>&1 & "
+            f"/selftests/page_hint_torture -s {SECONDS} -a 128 {devices}; status=$?; rm /go; wait; exit $status",
+            timeout=SECONDS * 3 + 300)
+        self.assertIn("no differences", said)
+        return said
+
+    def empty(self, hinting):
+        """All that was swapped comes back, and nothing is left when all is gone."""
+        guest = hinting.guest
+        guest.run(f"swapoff {hinting.device('swap')}")
+        swap = counters(guest, "swap")
+        self.assertEqual(swap["misses"], 0)
+        guest.run("rmmod tmem")
+        self.assertRegex(hinting.cp.ctl("tmem", "list"), re.compile(r"^0 of", re.M))
+        return swap
+
+    def test_all(self):
+        hinting, guest = self.start()
         with self.torment(hinting) as (rounds, taken):
             # While tmem is off page cache becomes volatile, and may be taken when it is on again.
-            said = guest.run("cd /proc/sys/vm; while sleep 2; do echo 0 >tmem_cache; sleep 2; echo 1 >tmem_cache; done & "
-                             f"/selftests/page_hint_torture -s {SECONDS} -a 128 {devices}; status=$?; kill $!; "
-                             "echo 1 >tmem_cache; exit $status", timeout=SECONDS * 3 + 300)
+            said = self.work(hinting, "sleep 2; echo 0 >tmem_cache; sleep 2; echo 1 >tmem_cache")
         cache, swap = counters(guest, "cache"), counters(guest, "swap")
         print(f"{said}\n{rounds.result()} orders\n{taken.result().strip()}\ncache {cache}\nswap {swap}")
-        self.assertIn("no differences", said)
-
         # It was hard: numbers that a run that did nothing would not reach.
         self.assertGreater(cache["puts"], 1000)
         self.assertGreater(cache["refused"], 10)
@@ -130,13 +200,14 @@ class Torture(SystemCheck):
             self.assertGreater(half["puts"], 10)
         self.assertGreater(cache["hits"], 0)
 
-        # All that was swapped comes back, and nothing is left when all is gone.
-        guest.run(f"swapoff {hinting.device('swap')}")
-        swap = counters(guest, "swap")
-        self.assertGreater(swap["hits"], 0)
-        self.assertEqual(swap["misses"], 0)
-        guest.run("rmmod tmem")
-        self.assertRegex(hinting.cp.ctl("tmem", "list"), re.compile(r"^0 of", re.M))
+        self.assertGreater(self.empty(hinting)["hits"], 0)
+
+    def test_comes_and_goes(self):
+        """The module is unloaded, after its swapped pages came home, and loaded, while all are at work."""
+        hinting, guest = self.start()
+        self.work(hinting, "sleep 1; echo 0 >tmem_swap && rmmod tmem && echo >>/unloaded; modprobe tmem")
+        self.assertGreater(int(guest.run("wc -l </unloaded")), 2)
+        self.empty(hinting)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@
  *                               and a page is read
  *   tmem_file FOLDER look       compares it with version 2
  *   tmem_file FOLDER parts      has tmem forget some pages and compares it with version 1
+ *   tmem_file FOLDER verity     has fs-verity check a file of which all is in tmem:
+ *                               nothing comes from there, or goes there, from then on
  *
  * A case makes a file whose content tells its version, has its page cache
  * reclaimed (MADV_PAGEOUT), so that all of it is in tmem, changes it, and compares
@@ -45,6 +47,7 @@
 #include <linux/fcntl.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <linux/fsverity.h>
 #include <linux/magic.h>
 #include <linux/mman.h>
 
@@ -799,6 +802,32 @@ static void fly(void)
 	close(direct);
 }
 
+/* What is read must be checked, which nobody does with what comes from tmem. */
+static bool verity(void)
+{
+	struct fsverity_enable_arg how = {
+		.version = 1,
+		.hash_algorithm = FS_VERITY_HASH_ALG_SHA256,
+		.block_size = PAGE,
+	};
+	bool good;
+	long puts;
+
+	start();
+	close(fd);
+	fd = must(open(path, O_RDONLY), path);
+	must(ioctl(fd, FS_IOC_ENABLE_VERITY, &how), "FS_IOC_ENABLE_VERITY");
+	reclaim(false);
+	puts = counted("puts");
+	good = look(0, 0);
+	reclaim(false);
+	if (counted("puts") != puts) {
+		printf("%s: %ld pages went to tmem\n", name, counted("puts") - puts);
+		good = false;
+	}
+	return look(0, 0) && good;
+}
+
 /* One step of a case in which somebody else does something between the steps. */
 static int step(const char *what)
 {
@@ -808,6 +837,8 @@ static int step(const char *what)
 		printf("%lu\n", (unsigned long)place());
 		return 0;
 	}
+	if (!strcmp(what, "verity"))
+		return !verity();
 	fd = must(open(path, O_RDWR), path);
 	if (!strcmp(what, "overwrite")) {
 		write_pages(0, PAGES, 2, 0);
@@ -848,7 +879,8 @@ static bool wanted(int argc, char **argv, int i, int on)
 
 int main(int argc, char **argv)
 {
-	static const char * const steps[] = { "put", "overwrite", "fly", "look", "parts" };
+	static const char * const steps[] = { "put", "overwrite", "fly", "look", "parts",
+		"verity" };
 	int failed = 0, on;
 
 	if (argc < 2)
