@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn labels_name_the_device() {
-        assert_eq!(&label(0xfd_0_0010), b"cache 253:16\0\0\0\0");
+        assert_eq!(&label(0x0fd0_0010), b"cache 253:16\0\0\0\0");
         assert_eq!(&label(0x100), b"cache 0:256\0\0\0\0\0");
         assert_eq!(&label(u32::MAX), b"cache 4095:10485");
     }
