@@ -28,7 +28,7 @@ run: qemu cp userland release disk ## build what is needed and show it work (STE
 console: qemu cp userland release ## a guest with a root shell in this terminal (its end: poweroff -f)
 	@scripts/guest console
 
-check: qemu cp userland release debug builtin disk ## everything that must hold: N passed, N failed
+check: debug builtin release qemu cp userland disk ## everything that must hold: N passed, N failed
 	@scripts/check $(PART)
 
 bench: qemu cp userland release vanilla disk ## measure; text, and build/bench/*.json
