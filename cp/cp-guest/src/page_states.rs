@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cp_core::diag::ProgramInterruption;
@@ -23,6 +23,9 @@ use crate::host::{Host, NotDiscarded};
 
 /// How many pages of the list one exclusive section deals with: some milliseconds if all are scattered.
 const BATCH: usize = 1024;
+
+/// After how many pages that became unused CPUs forget which pages they may access, if unused ones are none of them.
+const FORGET: u64 = 64;
 
 /// What the user chose.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,6 +56,8 @@ pub struct Pages {
     options: Options,
     /// Whether there is an ESSA at all.
     assist: AtomicBool,
+    /// How many became unused, for [`FORGET`].
+    made_unused: AtomicU64,
     wanted: Mutex<VecDeque<Wanted>>,
     /// Held by the one who releases pages.
     releasing: Mutex<()>,
@@ -87,6 +92,7 @@ impl Pages {
             storage,
             options,
             assist: AtomicBool::new(true),
+            made_unused: AtomicU64::new(0),
             wanted: Mutex::default(),
             releasing: Mutex::default(),
         })
@@ -94,8 +100,8 @@ impl Pages {
 
     /// Executes ESSA on the page at an absolute address: what was executed, and what it returns.
     ///
-    /// Neither blocks nor locks. Only code 0 asks the host, and only of a stable or unused page whether it is
-    /// resident; the other codes return such a page as resident.
+    /// Blocks nobody. Only code 0 asks the host, and only of a stable or unused page whether it is resident; the other
+    /// codes return such a page as resident.
     pub fn essa(
         &self,
         host: &impl Host,
@@ -110,9 +116,18 @@ impl Pages {
         match operation {
             Operation::Get => before = before.with_host(|| self.is_resident(address)),
             Operation::SetStableResident => host.populate(address),
+            Operation::SetUnused if self.options.unused_exception => self.forget_some(host),
             _ => {}
         }
         Ok((operation, before.byte().into()))
+    }
+
+    /// CPUs ask again, each time that some more pages are unused, whether they may access one: otherwise they know for
+    /// long that they might.
+    fn forget_some(&self, host: &impl Host) {
+        if self.made_unused.fetch_add(1, Ordering::Relaxed) % FORGET == FORGET - 1 {
+            host.flush();
+        }
     }
 
     /// Whether ESSA is executed, or an operation exception.

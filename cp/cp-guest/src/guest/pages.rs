@@ -97,6 +97,7 @@ mod tests {
     use cp_core::page_state::{Operation, PAGE_SIZE};
     use cp_proto::{Event, Selection, Taken};
     use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
 
     const SELECTION: Selection = Selection {
         pages: u64::MAX,
@@ -322,6 +323,16 @@ mod tests {
             machine.essa(0x5000, Operation::SetStable);
             assert_eq!(machine.guest.access(0x5000), Ok(Access::Now));
             assert_eq!(machine.guest.access(u64::MAX), Ok(Access::Now));
+            // CPUs do not go by what was so long ago.
+            let flushed = Arc::new(AtomicU64::new(0));
+            let count = Arc::clone(&flushed);
+            *machine.host.on_flush.lock().unwrap() = Some(Box::new(move || {
+                count.fetch_add(1, Ordering::Relaxed);
+            }));
+            for _ in 0..256 {
+                machine.essa(0x5000, Operation::SetUnused);
+            }
+            assert_eq!(flushed.load(Ordering::Relaxed) > 0, access.is_err());
         }
     }
 
