@@ -4,6 +4,7 @@
 TORTURE_SECONDS= is how long each of the two tortures takes (15).
 """
 import array
+import collections
 import concurrent.futures
 import contextlib
 import hashlib
@@ -105,7 +106,9 @@ class Torture(HintCheck):
     def torture(self, unused):
         content = [cells(file * FILE_CELLS + 1, FILE_CELLS) for file in range(5)]
         files = {f"{folder}/{file}": data for folder in range(2) for file, data in enumerate(content)}
-        hinting = self.enterContext(Hinting(("ext4", "xfs", "erofs", "swap"), files, f"page_hint.unused={unused}"))
+        # Little memory, so that there is much to reclaim.
+        hinting = self.enterContext(Hinting(("ext4", "xfs", "erofs", "swap"), files,
+                                            f"mem=160M page_hint.unused={unused}"))
         guest = self.watch(hinting.guest)
         guest.run(f"swapon {hinting.device('swap')}")
         devices = " ".join(f"{name}:{hinting.device(name)}" for name in ("ext4", "xfs", "erofs"))
@@ -129,17 +132,16 @@ class Torture(HintCheck):
         self.assertGreater(volatile_taken, 1000)
         self.assertGreater(done["made_volatile"], 10000)
         self.assertGreater(done["lost_folios"], 100)
-        # Nor was any kind of work left out, or what Linux does by itself when there is too little memory.
-        deeds = {name: int(times) for name, times in re.findall(r"^torture: did (.+): (\d+)$", said, re.M)}
-        self.assertGreater(len(deeds), 40)
-        self.assertEqual([name for name, times in deeds.items() if not times and name not in MAY_BE_NONE], [])
-        self.assertEqual([name for name, times in events.items() if not times], [])
+        return {name: int(times) for name, times in re.findall(r"^torture: did (.+): (\d+)$", said, re.M)} | events
 
-    def test_classic(self):
-        self.torture("classic")
-
-    def test_lazy(self):
-        self.torture("lazy")
+    def test_both_kinds_of_unused_hints(self):
+        done = collections.Counter()
+        for unused in ("classic", "lazy"):
+            with self.subTest(unused):
+                done.update(self.torture(unused))
+        # No kind of work was left out, nor what Linux does by itself when there is too little memory.
+        self.assertGreater(len(done), 40)
+        self.assertEqual([name for name, times in done.items() if not times and name not in MAY_BE_NONE], [])
 
 
 class Lost(HintCheck):
@@ -224,9 +226,8 @@ class Lost(HintCheck):
             self.was_lost()
             self.guest.run("sync; echo 1 >/proc/sys/vm/drop_caches")
             cold = requests()
-            self.assertGreater(cold, 1)
-            self.assertLessEqual(lost, cold + 2)
-            self.assertLess(lost, self.PAGES // 4)
+            self.assertGreater(cold, 0)
+            self.assertLessEqual(lost, cold + self.PAGES // 16)
 
     def test_run(self):
         """Around a fault, what is in the page cache is mapped, too."""

@@ -82,6 +82,9 @@ class Switches(SystemCheck):
 class Governor(SystemCheck):
     """Whether page cache is put as long as that is worth it."""
 
+    # Pages of which nearly none came back before it rests.
+    WINDOW = 4096
+
     def test_rests_and_begins_again(self):
         """A file that is larger than all there is, read again and again, has it rest: for long, but not for ever."""
         hinting = self.enterContext(Hinting(("ext4",), {}, "mem=128M"))
@@ -95,13 +98,12 @@ class Governor(SystemCheck):
         for wanted in ("resting", "on", "resting"):
             guest.wait_for(f"cat {state}", wanted, 300)
         guest.run(f"kill {reader}")
-        told = re.findall(r"tmem_rest: puts=(\d+) hits=(\d+) evicted=(\d+) reclaims=(\d+)",
+        told = re.findall(r"tmem_rest: puts=\d+ hits=\d+ evicted=\d+ reclaims=(\d+)",
                           guest.run("cat /sys/kernel/debug/tracing/trace"))
+        # Many times as much is reclaimed as was put to no avail, and still more when it was so again.
         self.assertEqual(len(told), 2)
-        (puts, _, _, first), (more, _, _, second) = (map(int, each) for each in told)
-        # What is put to no avail is a small part of what is reclaimed, and of that still less when it was so again.
-        self.assertGreater(first, puts * 32)
-        self.assertGreater(second, more * 100)
+        self.assertGreaterEqual(int(told[0]), self.WINDOW * 64)
+        self.assertGreaterEqual(int(told[1]), self.WINDOW * 128)
         # Switched off and on it begins anew.
         guest.run("echo 0 >/proc/sys/vm/tmem_cache; echo 1 >/proc/sys/vm/tmem_cache")
         self.assertEqual(guest.run(f"cat {state}"), "on")
@@ -110,24 +112,27 @@ class Governor(SystemCheck):
 class Lent(SystemCheck):
     """Self-ballooning and tmem together."""
 
-    MIB = 48
+    MIB = 120
 
     def test_page_cache_is_lent(self):
         """The guest gives up what its page cache occupies, and has it from tmem when it misses it."""
-        pages = (self.MIB << 20) // PAGE
         hinting = self.enterContext(Hinting(("erofs",), {"data": os.urandom(self.MIB << 20)}))
         guest = self.watch(hinting.guest)
         sum_of = "md5sum </mnt/data"
         reads = f"awk '{{ print $3 }}' /sys/block/{hinting.device('erofs').removeprefix('/dev/')}/stat"
         guest.run(f"modprobe tmem swap=0 && modprobe cmm && mount -t erofs {hinting.device('erofs')} /mnt")
         found, read = guest.run(sum_of), int(guest.run(reads))
+        self.assertEqual(counters(guest, "cache")["puts"], 0)
+        # All but what it keeps in any case.
+        lent = (self.MIB << 20) // PAGE - int(guest.run("cat /sys/kernel/debug/cmm/floor"))
+        self.assertGreater(lent, 10000)
         full = resident_pages(guest)
         guest.run("echo 1 >/proc/sys/vm/cmm_self")
-        self.eventually(lambda: counters(guest, "cache")["puts"] > pages * 0.9, "page cache goes to tmem", 120)
-        self.eventually(lambda: resident_pages(guest) < full - pages * 0.9, "the host has its memory", 120)
+        self.eventually(lambda: counters(guest, "cache")["puts"] > lent * 0.8, "page cache goes to tmem", 120)
+        self.eventually(lambda: resident_pages(guest) < full - lent * 0.8, "the host has its memory", 120)
         self.assertEqual(guest.run(sum_of), found)
+        self.assertGreater(counters(guest, "cache")["hits"], lent * 0.6)
         self.assertLess((int(guest.run(reads)) - read) * 512, (self.MIB << 20) // 5)
-        self.assertGreater(counters(guest, "cache")["hits"], pages * 0.8)
 
 
 class Torture(SystemCheck):

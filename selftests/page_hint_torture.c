@@ -19,6 +19,8 @@
  * are in memory that a worker shares with its companion, who reads the same files
  * at the same time, and believes what it read if no stamp changed meanwhile.
  *
+ * Those who shake, sweep and mount come first: there are many who work.
+ *
  * Ends with 0 if there were no differences. The first one ends it. Says how often
  * each thing was done, also if it never was.
  */
@@ -55,6 +57,7 @@
 #define ROUND 15		/* seconds */
 #define DROP 5			/* seconds between two times that all caches are dropped */
 #define DEEDS 64
+#define FIRST (-10)		/* nice */
 
 #define fallthrough __attribute__((__fallthrough__))
 
@@ -830,15 +833,14 @@ static void shake(void)
 		[SPLIT] = { "/sys/kernel/debug/split_huge_pages", "1" },
 		[STABLE] = { "/proc/sys/vm/page_hint_volatile", "0" },
 	};
-	static const unsigned char often[] = { COMPACT, COMPACT, SPLIT, STABLE, HOG, HOG, SYNC_ALL,
-		SYNC_ALL };
+	static const unsigned char often[] = { COMPACT, HOG, SPLIT, SYNC_ALL, STABLE };
 	time_t dropped = time(NULL);
-	unsigned int drops = any(2);
+	unsigned int drops = any(2), shakes = any(sizeof(often));
 
 	/* No word in the log for each of the many times. */
 	file_says("/proc/sys/vm/drop_caches", "4");
 	while (going_on()) {
-		unsigned int deed = often[any(sizeof(often))];
+		unsigned int deed = often[shakes++ % sizeof(often)];
 		unsigned char *hog;
 
 		usleep(20000 + any(200000));
@@ -889,10 +891,10 @@ static void remount(void)
 		unsigned int i = any(nr_systems);
 		const struct file_system *fs = &systems[i];
 
-		usleep(200000);
+		usleep(500000 + any(1000000));
 		doing = fs->where;
 		STORE(shared->quiet, 1U << i);
-		for (int tries = 0; tries < 100; tries++) {
+		for (int tries = 0; tries < 20; tries++) {
 			long done = mount(fs->device, fs->where, fs->type, ro, NULL);
 
 			if (done < 0 && errno != EBUSY)
@@ -900,7 +902,7 @@ static void remount(void)
 			did(remount_names[done ? BUSY : READ_ONLY], 1);
 			if (!done)
 				break;
-			usleep(5000);
+			usleep(20000);
 		}
 		usleep(50000);
 		if (!fs->read_only) {
@@ -926,11 +928,12 @@ static void enter(int number)
 }
 
 /* Starts a child that does something until the round ends. */
-static void start(void (*role)(void))
+static void start(void (*role)(void), int nice)
 {
 	pid_t child = must(fork(), "fork");
 
 	if (!child) {
+		must(syscall(__NR_setpriority, 0, 0, nice), "setpriority");
 		random_state += (uint64_t)getpid() << 32;
 		role();
 		exit(0);
@@ -991,13 +994,13 @@ static void one_round(unsigned int seconds)
 	nr_children = 0;
 	for (int i = 0; i < nr_systems * WORKERS; i++) {
 		enter(i);
-		start(work);
-		start(accompany);
+		start(work, 0);
+		start(accompany, 0);
 	}
-	start(remember);
-	start(shake);
-	start(sweep);
-	start(remount);
+	start(remember, 0);
+	start(shake, FIRST);
+	start(sweep, FIRST);
+	start(remount, FIRST);
 	for (unsigned int i = 0; i < seconds * 10 && going_on(); i++)
 		usleep(100000);
 	STORE(shared->stop, 1);
