@@ -329,7 +329,7 @@ class Freed(HintCheck):
                 self.assertGreaterEqual(hinting.counters()["freed"], freed + Lost.PAGES)
                 # What is free is taken, too, and used again.
                 hinting.cp.ctl("reclaim", guest.name, "all")
-                guest.run("/selftests/hog 128 1")
+                guest.run("/selftests/hog 64 1")
                 self.check_faults(hinting)
 
 

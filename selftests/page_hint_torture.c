@@ -208,6 +208,15 @@ static void did(const char *name, uint64_t times)
 	}
 }
 
+/*
+ * One kind after the other, so that few operations leave none out; workers begin
+ * with different ones.
+ */
+static unsigned int in_turn(unsigned int *turn, unsigned int kinds)
+{
+	return ((me - shared->workers) * 2 + (*turn)++) % kinds;
+}
+
 /* --- cells ------------------------------------------------------------------- */
 
 static uint64_t word(uint32_t stamp, unsigned int i)
@@ -357,7 +366,8 @@ static const char * const write_names[] = { "write", "O_DIRECT write", "mmap wri
 
 static void write_some(struct file *file)
 {
-	unsigned int kind = any(WRITE_KINDS), n, at, cells = file->cells;
+	static unsigned int turn;
+	unsigned int kind = in_turn(&turn, WRITE_KINDS), n, at, cells = file->cells;
 	int fd;
 
 	/* Often beyond the end. */
@@ -514,7 +524,8 @@ static const char * const copy_names[] = { "copy_file_range", "sendfile", "write
 
 static void copy_some(struct file *from, struct file *to)
 {
-	unsigned int kind = any(COPY_KINDS), n, at, there;
+	static unsigned int turn;
+	unsigned int kind = in_turn(&turn, COPY_KINDS), n, at, there;
 	bool into = kind == COPY_INTO_MAP || kind == COPY_DIRECT_INTO_MAP;
 	bool direct = kind == COPY_DIRECT_FROM_MAP || kind == COPY_DIRECT_INTO_MAP;
 	unsigned char *cells;
@@ -575,7 +586,8 @@ static const char * const shape_names[] = { "truncate", "extend", "punch", "zero
 
 static void shape(struct file *file)
 {
-	unsigned int kind = any(SHAPES), n, at, cells = file->cells;
+	static unsigned int turn;
+	unsigned int kind = in_turn(&turn, SHAPES), n, at, cells = file->cells;
 	int fd = must_open(file, O_RDWR);
 	bool done = true;
 	int mode;
@@ -664,7 +676,8 @@ static const char * const advice_names[] = { "POSIX_FADV_DONTNEED", "POSIX_FADV_
 static void advise(struct file *file)
 {
 	int fd = must_open(file, O_RDWR);
-	unsigned int kind = any(ADVICES), n, at = range(file->cells, &n, false);
+	static unsigned int turn;
+	unsigned int kind = in_turn(&turn, ADVICES), n, at = range(file->cells, &n, false);
 	long done;
 
 	doing = advice_names[kind];
@@ -763,6 +776,12 @@ enum { FORGET_MEMORY, PAGE_OUT, MAP_AGAIN, FORK, REMEMBER, MEMORY_KINDS };
 static const char * const memory_names[] = { "MADV_DONTNEED", "MADV_PAGEOUT", "a new mapping",
 	"fork", "look at memory" };
 
+static void look_at_page(const unsigned char *page, const uint32_t *stamps, unsigned int i)
+{
+	expect(page, stamps + i, i, 1);
+	expect(page + PAGE - CELL, stamps + i, i, 1);
+}
+
 /* Anonymous memory: pages with a cell each at their ends. */
 static void remember(void)
 {
@@ -801,8 +820,7 @@ static void remember(void)
 			for (unsigned int i = at; i < at + n; i++) {
 				unsigned char *page = all_of_it + i * PAGE;
 
-				expect(page, stamps + i, i, 1);
-				expect(page + PAGE - CELL, stamps + i, i, 1);
+				look_at_page(page, stamps, i);
 				stamps[i] = ++last;
 				fill(page, stamps + i, 1);
 				fill(page + PAGE - CELL, stamps + i, 1);
@@ -817,6 +835,10 @@ static void remember(void)
 		did(doing, 1);
 		__atomic_fetch_add(&shared->operations, 1, __ATOMIC_RELAXED);
 	}
+	/* What was swapped out comes back. */
+	doing = "look at all memory";
+	for (unsigned int i = 0; i < pages && !LOAD(shared->failed); i++)
+		look_at_page(all_of_it + i * PAGE, stamps, i);
 }
 
 enum { DROP_PAGES, DROP_ALL, COMPACT, SPLIT, STABLE, HOG, SYNC_ALL, SHAKES };
