@@ -123,6 +123,19 @@ class Swap(SwapCheck):
         for what in ("tmem_swap_put: device=0 ", "tmem_swap_get: device=0 ", "tmem_home: "):
             self.assertIn(what, told)
 
+    def test_home_and_out_again(self):
+        """What came home is written to the swap device when the memory is needed, also if nobody has touched it."""
+        self.swap_on(32)
+        self.start("kept")
+        self.guest.run("echo 0 >/proc/sys/vm/tmem_swap")
+        self.assertEqual(self.pages(), 0)
+        waits = "awk '/^SwapCached/ { print $2 }' /proc/meminfo"
+        self.assertGreater(int(self.guest.run(waits)), 7 << 10)
+        # More than there is without it.
+        hog = "/selftests/hog $(awk '/^MemAvailable/ { print int($2 / 1024) + 16 }' /proc/meminfo) 1 >/dev/null; "
+        self.eventually(lambda: int(self.guest.run(hog + waits, timeout=LONG)) < 3 << 10, "it is written", LONG)
+        self.go()
+
     def test_lost(self):
         """A page that the operator destroyed is an I/O error, and its slot can be used again."""
         self.swap_on(32)
