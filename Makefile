@@ -51,9 +51,8 @@ check-hooks: qemu cp userland release ## leave each hook in mm out, and see who 
 
 check-kasan: qemu cp userland ## the tortures on a kernel with KASAN (long)
 	@scripts/build kernel kasan
-	@for check in page_hint_torture tmem_torture; do \
-		PYTHONPATH=scripts COOPMEM_KERNEL=kasan python3 -m unittest discover -v -s checks -p $$check.py || exit; \
-	done
+	@PYTHONPATH=scripts:checks COOPMEM_KERNEL=kasan TORTURE_SECONDS=60 python3 -m unittest -v \
+		page_hint_torture tmem_torture.Switches tmem_torture.Torture
 
 patches: setup ## the kernel side as one mailable series, in build/patches
 	@scripts/build tree

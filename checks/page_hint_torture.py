@@ -21,6 +21,8 @@ from systems import KERNEL, PAGE, SystemCheck
 SECONDS = int(os.environ.get("TORTURE_SECONDS", "15"))
 CELL, WORDS, FILE_CELLS = 512, 64, 8192
 COUNTERS = "/sys/kernel/debug/page_hint/counters"
+# Of a guest that is to have too little; KASAN needs a part of it for itself.
+LITTLE = "mem=208M" if KERNEL == "kasan" else "mem=160M"
 
 # What reclaim, swap and compaction count.
 EVENTS = ("pswpout", "pswpin", "pgmigrate_success", "pgsteal_file", "pgsteal_anon", "pgscan_kswapd")
@@ -108,7 +110,7 @@ class Torture(HintCheck):
         files = {f"{folder}/{file}": data for folder in range(2) for file, data in enumerate(content)}
         # Little memory, so that there is much to reclaim.
         hinting = self.enterContext(Hinting(("ext4", "xfs", "erofs", "swap"), files,
-                                            f"mem=160M page_hint.unused={unused}"))
+                                            f"{LITTLE} page_hint.unused={unused}"))
         guest = self.watch(hinting.guest)
         guest.run(f"swapon {hinting.device('swap')}")
         devices = " ".join(f"{name}:{hinting.device(name)}" for name in ("ext4", "xfs", "erofs"))

@@ -2,7 +2,7 @@
 """Swapped pages in tmem: none is old, and none is lost unless the operator says so."""
 import unittest
 
-from page_hint_torture import Hinting
+from page_hint_torture import LITTLE, Hinting
 from systems import PAGE, SystemCheck
 from tmem_files import COUNTERS, counters
 
@@ -16,7 +16,7 @@ class SwapCheck(SystemCheck):
 
     @classmethod
     def setUpClass(cls):
-        cls.hinting = cls.enterClassContext(Hinting(("swap",), {}, "mem=160M"))
+        cls.hinting = cls.enterClassContext(Hinting(("swap",), {}, LITTLE))
         cls.disk = cls.hinting.device("swap")
 
     def setUp(self):

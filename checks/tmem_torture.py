@@ -11,7 +11,7 @@ import threading
 import unittest
 
 from coopguest import ControlProgram, Failed, Guest
-from page_hint_torture import FILE_CELLS, Hinting, cells
+from page_hint_torture import FILE_CELLS, LITTLE, Hinting, cells
 from systems import KERNEL, PAGE, SystemCheck, resident_pages
 from tmem_files import COUNTERS, counters
 
@@ -59,7 +59,7 @@ class Switches(SystemCheck):
 
     def test_swap(self):
         """Swapped pages keep the module, and come home."""
-        hinting = self.enterContext(Hinting(("swap",), {}, "mem=160M"))
+        hinting = self.enterContext(Hinting(("swap",), {}, LITTLE))
         guest = self.watch(hinting.guest)
         disk = hinting.device("swap")
         written = f"awk '{{ print $7 }}' /sys/block/{disk.removeprefix('/dev/')}/stat"
@@ -167,7 +167,7 @@ class Torture(SystemCheck):
         """A guest with little memory, so that there is much to reclaim."""
         content = [cells(file * FILE_CELLS + 1, FILE_CELLS) for file in range(5)]
         files = {f"{folder}/{file}": data for folder in range(2) for file, data in enumerate(content)}
-        hinting = self.enterContext(Hinting(("ext4", "xfs", "erofs", "swap"), files, "mem=160M"))
+        hinting = self.enterContext(Hinting(("ext4", "xfs", "erofs", "swap"), files, LITTLE))
         guest = self.watch(hinting.guest)
         guest.run(f"modprobe tmem && swapon {hinting.device('swap')}")
         return hinting, guest
