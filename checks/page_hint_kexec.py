@@ -29,7 +29,8 @@ class Handed(torture.HintCheck):
             "data": self.DATA, "bzImage": kernel.read_bytes(), "initramfs": initramfs.read_bytes() + self.MORE},
             options, memory))
         guest = hinting.guest
-        guest.run(f"mount -t erofs {hinting.device('erofs')} /mnt && cd /mnt && "
+        # Page cache first: the next kernel goes to where it is, too.
+        guest.run(f"mount -t erofs {hinting.device('erofs')} /mnt && cd /mnt && cat data >/dev/null && "
                   f'/selftests/next_kernel {verb} bzImage initramfs "$(cat /proc/cmdline) next" && cat data >/dev/null')
         sweep(guest)
         self.assertGreater(reclaim(guest, "all")["V"], len(self.DATA) // PAGE // 2)

@@ -12,6 +12,7 @@
  *   page_hint_file volatile         how many pages there are that are volatile
  *   page_hint_file nowait FILE      writes out what can be read without waiting
  *   page_hint_file poke FILE        writes one byte in each page through a mapping
+ *   page_hint_file scatter FILE     reads each page into a folio of its own
  *   page_hint_file verity FILE      lets fs-verity check it from now on
  */
 #include <errno.h>
@@ -26,6 +27,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <linux/fadvise.h>
 #include <linux/fsverity.h>
 #include <linux/mman.h>
 
@@ -218,6 +220,14 @@ static int poke(int fd, size_t pages)
 	return 0;
 }
 
+static int scatter(int fd, size_t pages)
+{
+	must(syscall(__NR_fadvise64, fd, 0, 0, POSIX_FADV_RANDOM), "fadvise");
+	for (size_t i = 0; i < pages; i++)
+		must(syscall(__NR_pread64, fd, text, PAGE, i * PAGE), "pread");
+	return 0;
+}
+
 static int verity(int fd)
 {
 	struct fsverity_enable_arg how = {
@@ -233,7 +243,7 @@ static int verity(int fd)
 static int usage(void)
 {
 	fprintf(stderr, "usage: page_hint_file states idle|dirty|mapped|locked|held FILE |\n"
-		"                      volatile | nowait|poke|verity FILE\n");
+		"                      volatile | nowait|poke|scatter|verity FILE\n");
 	return 2;
 }
 
@@ -260,6 +270,8 @@ int main(int argc, char *argv[])
 		return nowait(fd, stat.st_size);
 	if (!strcmp(verb, "poke"))
 		return poke(fd, stat.st_size / PAGE);
+	if (!strcmp(verb, "scatter"))
+		return scatter(fd, stat.st_size / PAGE);
 	if (!strcmp(verb, "verity"))
 		return verity(fd);
 	return usage();
