@@ -796,6 +796,7 @@ static void fly(void)
 	if (must(syscall(__NR_io_getevents, context, 0, 1, &event, &now), "io_getevents"))
 		fail("the write came to its end too early");
 	/* Not from tmem, which has version 1 until all is invalidated. */
+	advise(0, 0, POSIX_FADV_RANDOM);
 	all(syscall(__NR_pread64, fd, seen, PAGE, 0), PAGE, "read");
 	/* Whoever finds no page cache when the write ends may not take that for all there is. */
 	advise(0, PAGE, POSIX_FADV_DONTNEED);
