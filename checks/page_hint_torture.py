@@ -105,7 +105,36 @@ class HintCheck(SystemCheck):
 class Torture(HintCheck):
     """Work of every kind on files and memory, while the host takes unused and volatile pages."""
 
-    def torture(self, unused):
+    # What a run must have done at least, in pages, folios and rounds of the host.
+    HARD = {"rounds": SECONDS, "unused taken": 1000, "volatile taken": 1000, "made_volatile": 10000, "lost_folios": 100}
+    # A slow machine does not get that done in one.
+    RUNS = 8
+
+    def run_once(self, hinting):
+        """One run; what was done, and how often. Nothing was lost."""
+        guest = hinting.guest
+        devices = " ".join(f"{name}:{hinting.device(name)}" for name in ("ext4", "xfs", "erofs"))
+        # It begins with empty file systems.
+        guest.run("".join(f"mount -t {name} {hinting.device(name)} /mnt && rm -rf /mnt/[01] && umount /mnt && "
+                          for name in ("ext4", "xfs")) + "true")
+        before = collections.Counter(vmstat(guest)) + collections.Counter(hinting.counters())
+        with concurrent.futures.ThreadPoolExecutor() as beside:
+            torment = beside.submit(hinting.cp.ctl, "torment", guest.name, "--seconds", SECONDS,
+                                    "--share", 300, "--interval", 20)
+            said = guest.run(f"/selftests/page_hint_torture -s {SECONDS} -a 48 {devices}", timeout=SECONDS * 3 + 300)
+            taken = torment.result()
+        counts = self.check_faults(hinting)
+        print(f"{said}\n{taken.strip()}\n{counts}")
+        self.assertIn("no differences", said)
+        after = collections.Counter(vmstat(guest)) + collections.Counter(counts)
+        done = {name: after[name] - before[name] for name in (*EVENTS, "made_volatile", "lost_folios")}
+        done |= zip(("rounds", "unused taken", "volatile taken"),
+                    map(int, re.search(r"in (\d+) rounds: U (\d+), V (\d+);", taken).groups()))
+        return collections.Counter(done | {name: int(times) for name, times in
+                                           re.findall(r"^torture: did (.+): (\d+)$", said, re.M)})
+
+    def torture(self, unused, enough):
+        """Runs until it was hard, and enough: numbers that runs that did nothing would not reach."""
         content = [cells(file * FILE_CELLS + 1, FILE_CELLS) for file in range(5)]
         files = {f"{folder}/{file}": data for folder in range(2) for file, data in enumerate(content)}
         # Little memory, so that there is much to reclaim.
@@ -113,37 +142,29 @@ class Torture(HintCheck):
                                             f"{LITTLE} page_hint.unused={unused}"))
         guest = self.watch(hinting.guest)
         guest.run(f"swapon {hinting.device('swap')}")
-        devices = " ".join(f"{name}:{hinting.device(name)}" for name in ("ext4", "xfs", "erofs"))
-        before = vmstat(guest)
-        with concurrent.futures.ThreadPoolExecutor() as beside:
-            torment = beside.submit(hinting.cp.ctl, "torment", guest.name, "--seconds", SECONDS,
-                                    "--share", 300, "--interval", 20)
-            said = guest.run(f"/selftests/page_hint_torture -s {SECONDS} -a 48 {devices}", timeout=SECONDS * 3 + 300)
-            taken = torment.result()
-        done = self.check_faults(hinting)
-        after = vmstat(guest)
-        events = {name: after[name] - before[name] for name in EVENTS}
-        print(f"{unused}: {said}\n{taken.strip()}\n{done}\n{events}")
-        self.assertIn("no differences", said)
+        done = collections.Counter()
+        for _ in range(self.RUNS):
+            done.update(self.run_once(hinting))
+            easy = {name: done[name] for name, least in self.HARD.items() if done[name] < least}
+            if not easy and enough(done):
+                break
+        self.assertEqual(easy, {}, unused)
+        return done
 
-        # It was hard: numbers that a run that did nothing would not reach.
-        rounds, unused_taken, volatile_taken = map(int, re.search(
-            r"in (\d+) rounds: U (\d+), V (\d+);", taken).groups())
-        self.assertGreater(rounds, SECONDS)
-        self.assertGreater(unused_taken, 1000)
-        self.assertGreater(volatile_taken, 1000)
-        self.assertGreater(done["made_volatile"], 10000)
-        self.assertGreater(done["lost_folios"], 100)
-        return {name: int(times) for name, times in re.findall(r"^torture: did (.+): (\d+)$", said, re.M)} | events
+    def left_out(self, done):
+        """Kinds of work that were not done, and what Linux did not do by itself for want of memory."""
+        self.assertGreater(len(done), 40)
+        return [name for name, times in done.items() if not times and name not in MAY_BE_NONE]
 
     def test_both_kinds_of_unused_hints(self):
-        done = collections.Counter()
-        for unused in ("classic", "lazy"):
-            with self.subTest(unused):
-                done.update(self.torture(unused))
-        # No kind of work was left out, nor what Linux does by itself when there is too little memory.
-        self.assertGreater(len(done), 40)
-        self.assertEqual([name for name, times in done.items() if not times and name not in MAY_BE_NONE], [])
+        classic = self.torture("classic", lambda done: True)
+        lazy = self.torture("lazy", lambda done: not self.left_out(both(classic, done)))
+        self.assertEqual(self.left_out(both(classic, lazy)), [])
+
+
+def both(one, other):
+    """What two did, also what neither did."""
+    return {name: one[name] + other[name] for name in {*one, *other}}
 
 
 class Lost(HintCheck):
