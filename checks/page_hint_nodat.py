@@ -8,7 +8,7 @@ import unittest
 
 from coopguest import ControlProgram
 from states import states_of
-from systems import SystemCheck
+from systems import SystemCheck, vmstat
 
 NO_DAT, STABLE, USAGE = 0x20, 0x00, 0x0c
 # Processes at once, and MiB of the guest: each MiB has a page table of the kernel's.
@@ -25,10 +25,11 @@ class NoDat(SystemCheck):
     def count(self, guest):
         """Pages that are in use without DAT tables, those that may have some, and how many are page tables."""
         # Processors keep a part of the figures to themselves until they are asked.
-        tables = guest.run("cat /proc/sys/vm/stat_refresh; sed -n 's/^nr_page_table_pages //p' /proc/vmstat")
+        guest.run("cat /proc/sys/vm/stat_refresh")
+        tables = vmstat(guest)["nr_page_table_pages"]
         with open(states_of(guest), "rb") as states:
             kinds = collections.Counter(byte & (NO_DAT | USAGE) for byte in states.read())
-        return kinds[STABLE | NO_DAT], kinds[STABLE], int(tables)
+        return kinds[STABLE | NO_DAT], kinds[STABLE], tables
 
     def works(self, guest):
         """It tells the truth about states, and forks as ever."""

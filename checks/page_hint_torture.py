@@ -16,7 +16,7 @@ import tempfile
 import unittest
 
 from coopguest import ControlProgram, Guest
-from systems import KERNEL, PAGE, SystemCheck
+from systems import KERNEL, PAGE, SystemCheck, vmstat
 
 SECONDS = int(os.environ.get("TORTURE_SECONDS", "15"))
 CELL, WORDS, FILE_CELLS = 512, 64, 8192
@@ -28,11 +28,6 @@ LITTLE = "mem=208M" if KERNEL == "kasan" else "mem=160M"
 EVENTS = ("pswpout", "pswpin", "pgmigrate_success", "pgsteal_file", "pgsteal_anon", "pgscan_kswapd")
 # No file system need be busy.
 MAY_BE_NONE = {"remount ro of a busy one"}
-
-
-def vmstat(guest):
-    """What Linux has counted of memory since its boot."""
-    return {name: int(count) for name, count in map(str.split, guest.run("cat /proc/vmstat").splitlines())}
 
 
 def cells(first, count):
@@ -117,7 +112,7 @@ class Torture(HintCheck):
         # It begins with empty file systems.
         guest.run("".join(f"mount -t {name} {hinting.device(name)} /mnt && rm -rf /mnt/[01] && umount /mnt && "
                           for name in ("ext4", "xfs")) + "true")
-        before = collections.Counter(vmstat(guest)) + collections.Counter(hinting.counters())
+        before = vmstat(guest) | hinting.counters()
         with concurrent.futures.ThreadPoolExecutor() as beside:
             torment = beside.submit(hinting.cp.ctl, "torment", guest.name, "--seconds", SECONDS,
                                     "--share", 300, "--interval", 20)
@@ -126,7 +121,7 @@ class Torture(HintCheck):
         counts = self.check_faults(hinting)
         print(f"{said}\n{taken.strip()}\n{counts}")
         self.assertIn("no differences", said)
-        after = collections.Counter(vmstat(guest)) + collections.Counter(counts)
+        after = vmstat(guest) | counts
         done = {name: after[name] - before[name] for name in (*EVENTS, "made_volatile", "lost_folios")}
         done |= zip(("rounds", "unused taken", "volatile taken"),
                     map(int, re.search(r"in (\d+) rounds: U (\d+), V (\d+);", taken).groups()))
@@ -151,20 +146,18 @@ class Torture(HintCheck):
         self.assertEqual(easy, {}, unused)
         return done
 
-    def left_out(self, done):
+    def left_out(self, *runs):
         """Kinds of work that were not done, and what Linux did not do by itself for want of memory."""
+        done = collections.Counter()
+        for each in runs:
+            done.update(each)
         self.assertGreater(len(done), 40)
         return [name for name, times in done.items() if not times and name not in MAY_BE_NONE]
 
     def test_both_kinds_of_unused_hints(self):
         classic = self.torture("classic", lambda done: True)
-        lazy = self.torture("lazy", lambda done: not self.left_out(both(classic, done)))
-        self.assertEqual(self.left_out(both(classic, lazy)), [])
-
-
-def both(one, other):
-    """What two did, also what neither did."""
-    return {name: one[name] + other[name] for name in {*one, *other}}
+        lazy = self.torture("lazy", lambda done: not self.left_out(classic, done))
+        self.assertEqual(self.left_out(classic, lazy), [])
 
 
 class Lost(HintCheck):
@@ -244,9 +237,9 @@ class Lost(HintCheck):
             self.lose(file)
 
             def requests(device=device, file=file):
-                reads = f"awk '{{ print $1 }}' /sys/block/{device.split('/')[2]}/stat"
-                before, after = self.guest.run(f"{reads}; /selftests/page_hint_file poke {file}; {reads}").split()
-                return int(after) - int(before)
+                before = self.guest.disk_stat(device).reads
+                self.guest.run(f"/selftests/page_hint_file poke {file}")
+                return self.guest.disk_stat(device).reads - before
 
             lost = requests()
             self.was_lost()
@@ -276,14 +269,14 @@ class Lost(HintCheck):
     def test_move(self):
         """Compaction, and memory that goes offline, move lost folios like others."""
         for file in self.copies():
-            moved = int(self.guest.run("awk '/^pgmigrate_success/ { print $2 }' /proc/vmstat"))
+            moved = vmstat(self.guest)["pgmigrate_success"]
             self.guest.run("""cd /sys/devices/system/memory
                 for block in memory*; do
                     grep -q Movable $block/valid_zones && echo offline >$block/state && blocks="$blocks $block"
                 done
                 echo 1 >/proc/sys/vm/compact_memory
                 for block in $blocks; do echo online_movable >$block/state; done""")
-            self.assertGreater(int(self.guest.run("awk '/^pgmigrate_success/ { print $2 }' /proc/vmstat")), moved)
+            self.assertGreater(vmstat(self.guest)["pgmigrate_success"], moved)
             self.holds(file, self.DATA)
 
     def test_loop(self):

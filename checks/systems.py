@@ -130,6 +130,11 @@ def resident_pages(guest):
     return os.stat(ram_of(guest)).st_blocks * 512 // PAGE
 
 
+def vmstat(guest):
+    """What Linux has counted of memory since its boot."""
+    return {name: int(count) for name, count in map(str.split, guest.run("cat /proc/vmstat").splitlines())}
+
+
 def fill_memory(guest, word="COOPMEM", most=1 << 20, keep=12):
     """Lets a guest write lines of a word into its memory, `most` MiB but not the last `keep`; it is free afterwards."""
     guest.run(f"""

@@ -2,6 +2,7 @@
 """Files whose pages are in tmem: whoever changes them in whatever way, no old page comes back."""
 import array
 import collections
+import contextlib
 import json
 import os
 import re
@@ -20,6 +21,23 @@ def counters(guest, half):
     """What the guest has counted of page cache or swapped pages."""
     lines = guest.run(f"cd {COUNTERS}/{half} && grep -H '^[0-9]*$' *").splitlines()
     return {name: int(count) for name, count in (line.split(":") for line in lines)}
+
+
+def references(guest):
+    """What keeps the module: swapped pages do."""
+    return int(guest.run("awk '$1 == \"tmem\" { print $3 }' /proc/modules"))
+
+
+@contextlib.contextmanager
+def traced(guest, event=""):
+    """Tracepoints are on, all of tmem's or one; gives a function that returns what they have told."""
+    tracing = "/sys/kernel/debug/tracing"
+    enable = f"{tracing}/events/tmem/{event}/enable"
+    guest.run(f"echo >{tracing}/trace; echo 1 >{enable}")
+    try:
+        yield lambda: guest.run(f"cat {tracing}/trace")
+    finally:
+        guest.run(f"echo 0 >{enable}")
 
 
 def version(number):
@@ -79,18 +97,14 @@ class Files(SystemCheck):
 
     def test_tracepoints(self):
         """They tell of each folio, which file it belongs to and what became of it."""
-        events = "/sys/kernel/debug/tracing/events/tmem"
-        trace = "/sys/kernel/debug/tracing/trace"
         for name in ("ext4", "xfs"):
-            self.guest.run(f"echo >{trace}; echo 1 >{events}/enable")
-            before = self.counters()
-            self.file(name, "put")
-            self.file(name, "parts")
-            self.guest.run(f"echo 0 >{events}/enable")
-            after = self.counters()
-            inode = self.guest.run(f"stat -c %i /mnt/{name}/tmem_file")
-            told = re.findall(rf"tmem_cache_(put|get): dev=\S+ ino={inode} index=\d+ pages=(\d+) (done|not done)",
-                              self.guest.run(f"cat {trace}"))
+            with traced(self.guest) as trace:
+                before = self.counters()
+                self.file(name, "put")
+                self.file(name, "parts")
+                after = self.counters()
+                inode = self.guest.run(f"stat -c %i /mnt/{name}/tmem_file")
+                told = re.findall(rf"tmem_cache_(put|get): dev=\S+ ino={inode} index=\d+ pages=(\d+) (done|not done)", trace())
             pages = collections.Counter()
             for what, count, outcome in told:
                 pages[what, outcome] += int(count)

@@ -171,7 +171,7 @@ class Linux(Restarted):
         os.truncate(disk, 32 << 20)
         guest = self.boot_linux(disks=[disk])
         guest.run("modprobe tmem cache=0 && echo 0 >/proc/sys/vm/tmem_home && mkswap /dev/vda && swapon /dev/vda")
-        written = guest.run("awk '{ print $7 }' /sys/block/vda/stat")
+        written = guest.disk_stat("vda").sectors_written
         guest.run("(/selftests/tmem_swap kept 8 /go; echo status $?) >/said 2>&1 &")
         guest.wait_for("cat /said", "out", 300)
         self.save()
@@ -179,7 +179,7 @@ class Linux(Restarted):
         self.restore()
         guest.run("touch /go")
         guest.wait_for("cat /said", "out\nstatus 0", 300)
-        self.assertEqual(guest.run("awk '{ print $7 }' /sys/block/vda/stat"), written)
+        self.assertEqual(guest.disk_stat("vda").sectors_written, written)
 
     def test_iucv(self):
         """IUCV paths cannot be saved."""

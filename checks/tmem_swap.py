@@ -4,7 +4,7 @@ import unittest
 
 from page_hint_torture import LITTLE, Hinting
 from systems import PAGE, SystemCheck
-from tmem_files import COUNTERS, counters
+from tmem_files import COUNTERS, counters, references, traced
 
 MIB = 1 << 20
 # Seconds: a debug kernel on a busy machine takes its time to swap.
@@ -54,7 +54,7 @@ class Swap(SwapCheck):
 
     def written(self):
         """Sectors of the swap device."""
-        return int(self.guest.run(f"awk '{{ print $7 }}' /sys/block/{self.disk.removeprefix('/dev/')}/stat"))
+        return self.guest.disk_stat(self.disk).sectors_written
 
     def test_kept(self):
         """They come back, and in between nothing is written."""
@@ -106,9 +106,7 @@ class Swap(SwapCheck):
     def test_home(self):
         """They come home when the guest has room for them: nobody has to ask for them, and then nothing is away."""
         self.swap_on(32)
-        events = "/sys/kernel/debug/tracing/events/tmem"
-        self.guest.run(f"echo >/sys/kernel/debug/tracing/trace; echo 1 >{events}/enable")
-        self.addCleanup(self.guest.run, f"echo 0 >{events}/enable")
+        trace = self.enterContext(traced(self.guest))
         written, before = self.written(), self.counters()
         self.start("kept")
         self.assertGreaterEqual(self.pages(), 8 * MIB // PAGE)
@@ -117,9 +115,9 @@ class Swap(SwapCheck):
         self.assertGreaterEqual(self.counters()["hits"], before["hits"] + 8 * MIB // PAGE)
         self.assertEqual(self.written(), written)
         # No page keeps the module.
-        self.assertEqual(self.guest.run("awk '$1 == \"tmem\" { print $3 }' /proc/modules"), "0")
+        self.assertEqual(references(self.guest), 0)
         self.go()
-        told = self.guest.run("cat /sys/kernel/debug/tracing/trace")
+        told = trace()
         for what in ("tmem_swap_put: device=0 ", "tmem_swap_get: device=0 ", "tmem_home: "):
             self.assertIn(what, told)
 

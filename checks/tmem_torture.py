@@ -13,7 +13,7 @@ import unittest
 from coopguest import ControlProgram, Failed, Guest
 from page_hint_torture import FILE_CELLS, LITTLE, Hinting, cells
 from systems import KERNEL, PAGE, SystemCheck, resident_pages
-from tmem_files import COUNTERS, counters
+from tmem_files import COUNTERS, counters, references, traced
 
 SECONDS = int(os.environ.get("TORTURE_SECONDS", "15"))
 
@@ -24,9 +24,6 @@ class Switches(SystemCheck):
     def switch(self, guest, half, to):
         guest.run(f"echo {to} >/proc/sys/vm/tmem_{half}")
         self.assertEqual(guest.run(f"cat /proc/sys/vm/tmem_{half}"), str(to))
-
-    def references(self, guest):
-        return int(guest.run("awk '$1 == \"tmem\" { print $3 }' /proc/modules"))
 
     def test_absent(self):
         with ControlProgram() as cp, Guest(cp, memory="192M", kernel=KERNEL, hypervisor="kvm") as guest:
@@ -62,18 +59,17 @@ class Switches(SystemCheck):
         hinting = self.enterContext(Hinting(("swap",), {}, LITTLE))
         guest = self.watch(hinting.guest)
         disk = hinting.device("swap")
-        written = f"awk '{{ print $7 }}' /sys/block/{disk.removeprefix('/dev/')}/stat"
         guest.run(f"modprobe tmem && swapon {disk} && mkdir /swapped && mount -t tmpfs -o size=150m t /swapped")
-        before = guest.run(written)
+        before = guest.disk_stat(disk).sectors_written
         guest.run("for i in 1 2 3 4 5; do dd if=/dev/urandom of=/swapped/$i bs=1M count=24 2>/dev/null; done; "
                   "md5sum /swapped/* >/sums; md5sum -c /sums")
-        self.assertEqual(guest.run(written), before)
-        self.assertGreater(self.references(guest), 1000)
+        self.assertEqual(guest.disk_stat(disk).sectors_written, before)
+        self.assertGreater(references(guest), 1000)
         with self.assertRaises(Failed):
             guest.run("rmmod tmem")
         guest.run("md5sum -c /sums")
         self.switch(guest, "swap", 0)
-        self.assertEqual(self.references(guest), 0)
+        self.assertEqual(references(guest), 0)
         self.assertEqual(guest.run(f"cat {COUNTERS}/swap/pages"), "0")
         self.assertRegex(hinting.cp.ctl("tmem", "list"), re.compile(r"^0 of", re.M))
         guest.run("rmmod tmem && md5sum -c /sums")
@@ -89,17 +85,15 @@ class Governor(SystemCheck):
         """A file that is larger than all there is, read again and again, has it rest: for long, but not for ever."""
         hinting = self.enterContext(Hinting(("ext4",), {}, "mem=128M"))
         guest = self.watch(hinting.guest)
-        state, events = f"{COUNTERS}/cache/state", "/sys/kernel/debug/tracing/events/tmem"
-        guest.run(f"modprobe tmem swap=0 && mount {hinting.device('ext4')} /mnt && truncate -s 1G /mnt/file && "
-                  f"echo 1 >{events}/tmem_rest/enable")
+        state = f"{COUNTERS}/cache/state"
+        guest.run(f"modprobe tmem swap=0 && mount {hinting.device('ext4')} /mnt && truncate -s 1G /mnt/file")
         hinting.cp.ctl("tmem", "set", "cap", guest.name, "8M")
-        reads = "(while :; do cat /mnt/file; done) >/dev/null 2>&1 </dev/null & echo $!"
-        reader = guest.run(reads)
-        for wanted in ("resting", "on", "resting"):
-            guest.wait_for(f"cat {state}", wanted, 300)
-        guest.run(f"kill {reader}")
-        told = re.findall(r"tmem_rest: puts=\d+ hits=\d+ evicted=\d+ reclaims=(\d+)",
-                          guest.run("cat /sys/kernel/debug/tracing/trace"))
+        with traced(guest, "tmem_rest") as trace:
+            reader = guest.run("(while :; do cat /mnt/file; done) >/dev/null 2>&1 </dev/null & echo $!")
+            for wanted in ("resting", "on", "resting"):
+                guest.wait_for(f"cat {state}", wanted, 300)
+            guest.run(f"kill {reader}")
+            told = re.findall(r"tmem_rest: puts=\d+ hits=\d+ evicted=\d+ reclaims=(\d+)", trace())
         # Many times as much is reclaimed as was put to no avail, and still more when it was so again.
         self.assertEqual(len(told), 2)
         self.assertGreaterEqual(int(told[0]), self.WINDOW * 64)
@@ -119,10 +113,10 @@ class Lent(SystemCheck):
         hinting = self.enterContext(Hinting(("ext4",), {}))
         guest = self.watch(hinting.guest)
         sum_of = "md5sum </mnt/data"
-        reads = f"awk '{{ print $3 }}' /sys/block/{hinting.device('ext4').removeprefix('/dev/')}/stat"
-        guest.run(f"modprobe tmem swap=0 && modprobe cmm && mount {hinting.device('ext4')} /mnt && "
+        disk = hinting.device("ext4")
+        guest.run(f"modprobe tmem swap=0 && modprobe cmm && mount {disk} /mnt && "
                   f"head -c {self.MIB << 20} /dev/urandom >/mnt/data && sync")
-        found, read = guest.run(sum_of), int(guest.run(reads))
+        found, read = guest.run(sum_of), guest.disk_stat(disk).sectors_read
         self.assertEqual(counters(guest, "cache")["puts"], 0)
         # All but what it keeps in any case.
         lent = (self.MIB << 20) // PAGE - int(guest.run("cat /sys/kernel/debug/cmm/floor"))
@@ -133,7 +127,7 @@ class Lent(SystemCheck):
         self.eventually(lambda: resident_pages(guest) < full - lent * 0.8, "the host has its memory", 120)
         self.assertEqual(guest.run(sum_of), found)
         self.assertGreater(counters(guest, "cache")["hits"], lent * 0.6)
-        self.assertLess((int(guest.run(reads)) - read) * 512, (self.MIB << 20) // 5)
+        self.assertLess((guest.disk_stat(disk).sectors_read - read) * 512, (self.MIB << 20) // 5)
 
 
 class Torture(SystemCheck):

@@ -2,6 +2,7 @@
 """zswap beside tmem: what it has no room for goes there. A debug kernel would take too long."""
 import unittest
 
+from systems import vmstat
 from tmem_swap import LONG, SwapCheck
 
 
@@ -18,7 +19,7 @@ class Zswap(SwapCheck):
         make = ("dd if=/dev/urandom of=/swapped/$i.r bs=1M count=14 2>/dev/null; "
                 "yes $i.{round} | dd of=/swapped/$i.c bs=1M count=14 iflag=fullblock 2>/dev/null; ")
         before = self.counters()
-        stored = int(guest.run("awk '/^zswpout/ { print $2 }' /proc/vmstat"))
+        stored = vmstat(guest)["zswpout"]
         guest.run(f"echo 3 >{zswap}/max_pool_percent; echo 1 >{zswap}/enabled")
         self.addCleanup(guest.run, f"echo 0 >{zswap}/enabled")
         for number, changed in enumerate(("1 2 3 4", "2 3", "1 4")):
@@ -27,9 +28,9 @@ class Zswap(SwapCheck):
             guest.run(f"for i in {changed}; do {make.format(round=number)} done; "
                       "md5sum /swapped/* >/sums; md5sum -c /sums >/dev/null", timeout=3 * LONG)
         # Both had much to do, in both directions.
-        vmstat = dict(line.split() for line in guest.run("cat /proc/vmstat").splitlines())
-        self.assertGreater(int(vmstat["zswpout"]), stored + 1000)
-        self.assertGreater(int(vmstat["zswpin"]), 1000)
+        counted = vmstat(guest)
+        self.assertGreater(counted["zswpout"], stored + 1000)
+        self.assertGreater(counted["zswpin"], 1000)
         after = self.counters()
         for what in ("puts", "hits"):
             self.assertGreater(after[what], before[what] + 1000, what)

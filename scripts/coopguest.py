@@ -19,6 +19,7 @@ import stat
 import subprocess
 import tempfile
 import time
+import typing
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 BUILD = TOP / "build"
@@ -31,6 +32,14 @@ COMPLAINT = re.compile(
     r"Unable to handle kernel|Unknown program exception|rcu_sched detected stalls|"
     r"task .* blocked for more than|suspicious RCU usage|list_(add|del) corruption|"
     r"ODEBUG:|pagealloc: |rust_kernel: panicked")
+
+
+class DiskStat(typing.NamedTuple):
+    """Requests to a disk, and sectors (Documentation/block/stat.rst)."""
+    reads: int
+    sectors_read: int
+    writes: int
+    sectors_written: int
 
 
 class GuestDied(Exception):
@@ -351,6 +360,11 @@ class Guest:
     def disk(self, number):
         """The device of one of the guest's disks: it may have any name."""
         return self.run(f"cd /sys/block && for d in vd*; do [ $(cat $d/serial) != disk{number} ] || echo /dev/$d; done")
+
+    def disk_stat(self, device):
+        """What a disk of the guest has done since the boot."""
+        fields = list(map(int, self.run(f"cat /sys/block/{device.removeprefix('/dev/')}/stat").split()))
+        return DiskStat(fields[0], fields[2], fields[4], fields[6])
 
     def sysctl(self, name, value=None):
         """Reads or writes one of the files in /proc/sys/vm."""

@@ -72,18 +72,12 @@ def grep(guest, folders=".", timeout=3600):
     return guest.run(f"cd /mnt/sources && grep -rF {WORD} {folders} | md5sum", timeout=timeout).split()[0]
 
 
-def requests(guest):
-    """Read requests to the disk, and sectors, since the boot."""
-    fields = guest.run("cat /sys/block/vda/stat").split()
-    return int(fields[0]), int(fields[2])
-
-
 def counted_grep(guest, folders):
     """Searches, and counts what is read from the disk for it."""
-    before = requests(guest)
+    before = guest.disk_stat(guest.disk(0))
     digest = grep(guest, folders)
-    reads, sectors = (after - earlier for after, earlier in zip(requests(guest), before))
-    return {"digest": digest, "requests": reads, "sectors": sectors}
+    after = guest.disk_stat(guest.disk(0))
+    return {"digest": digest, "requests": after.reads - before.reads, "sectors": after.sectors_read - before.sectors_read}
 
 
 def last_sweep(guest):
