@@ -92,7 +92,9 @@ class Files(SystemCheck):
 
     def test_verity(self):
         """What fs-verity is to check is read."""
-        self.file("ext4", "verity")
+        self.file("ext4", "put")
+        self.guest.run("/selftests/page_hint_file verity /mnt/ext4/tmem_file")
+        self.file("ext4", "verified")
         self.guest.run("rm -f /mnt/ext4/tmem_file")
 
     def test_tracepoints(self):
