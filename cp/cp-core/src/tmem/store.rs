@@ -292,7 +292,8 @@ impl Store {
             Kind::Ephemeral => need,
             Kind::Persistent => 0,
         };
-        for _ in 0..MOST_EVICTIONS {
+        let mut evictions = 0..MOST_EVICTIONS;
+        loop {
             let victim = if self.clients[&id].bytes() + need > self.clients[&id].cap() {
                 Some(id)
             } else if self.bytes() + need > self.limit {
@@ -300,14 +301,14 @@ impl Store {
             } else {
                 return true;
             };
-            if !victim
-                .and_then(|victim| self.clients.get_mut(&victim))
-                .is_some_and(Client::evict)
+            if evictions.next().is_none()
+                || !victim
+                    .and_then(|victim| self.clients.get_mut(&victim))
+                    .is_some_and(Client::evict)
             {
                 return false;
             }
         }
-        false
     }
 
     /// The memory that persistent pages of all other guests take, in bytes.

@@ -325,6 +325,21 @@ fn work_is_bounded_and_goes_on() {
     }
 }
 
+/// What just as many evictions make room for is stored.
+#[test]
+fn as_many_evictions_as_are_allowed_are_made() {
+    let (mut store, guest, pool, _) = one_guest(200);
+    // 3057 pages of zeros at 192 bytes and 100 others at 4288 are 1023.7 pages of zeros too many for 200 frames.
+    for (index, count) in (0..).step_by(256).zip([256; 11].into_iter().chain([241])) {
+        assert_eq!(guest.put(&mut store, pool, index, 0, count), OK);
+    }
+    for frame in 0..100 {
+        guest.fill(frame, 2 * frame + 1);
+    }
+    assert_eq!(guest.put(&mut store, pool, 1 << 20, 0, 100), OK);
+    assert_eq!(guest.stats(&mut store, pool)[6], store::MOST_EVICTIONS);
+}
+
 /// Small pages in plenty do not make a large one wait: it is refused until so many have gone.
 #[test]
 fn few_pages_are_evicted_at_once() {
