@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import tempfile
+import threading
 
 from coopguest import BUILD, TOP
 
@@ -25,6 +26,24 @@ def image(size, *make):
         subprocess.run([*make, disk.name], check=True, capture_output=True,
                        env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"})
         yield disk.name
+
+
+@contextlib.contextmanager
+def sampling(sample, interval):
+    """Gives a list, to which a thread adds samples as long as the block runs."""
+    samples, stop = [], threading.Event()
+
+    def work():
+        while not stop.wait(interval):
+            samples.append(sample())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        stop.set()
+        thread.join()
 
 
 def cpu_ms(process):

@@ -23,6 +23,12 @@ APPROACHES = {
     "virtio": "virtio-balloon and VMRM",
     "reporting": "free page reporting",
 }
+# Linux as it is; all of ours; and what is more than one answer.
+BASELINES = ("paging", "essa")
+ALL = "all"
+TOGETHER = (ALL, "all-volatile")
+# Run three times where there is too little memory.
+HEADLINE = (*BASELINES, ALL)
 WORKLOADS = {"files": "sources are searched again and again", "database": "entries of a database are looked up and changed",
              "memory": "memory comes and goes"}
 NANOSECOND = 1e-9
@@ -77,3 +83,30 @@ class Cell:
         if len(self.runs) == 1:
             return ""
         return f"{self.spread:.1f}%" if self.spread <= SPREAD else "void"
+
+
+def conclusions(results):
+    """What all of ours together is worth beside the others, as far as it was measured: a sentence each."""
+    def of(factor, workload, names):
+        return {name: cell for name in names if (cell := Cell.of(results, name, factor, workload)).runs}
+
+    def time(cell):
+        return modelled(cell.middle)
+
+    faster = {}
+    for workload in WORKLOADS:
+        cells = of(2.0, workload, APPROACHES)
+        if ALL not in cells or not set(BASELINES) & set(cells):
+            continue
+        ours = time(cells[ALL])
+        faster[workload] = min(time(cells[name]) for name in BASELINES if name in cells) / ours
+        yield f"{workload}, 2.0: {faster[workload]:.2f} times as fast as the better baseline"
+        best = min((name for name in cells if name not in TOGETHER), key=lambda name: time(cells[name]))
+        yield f"{workload}, 2.0: {100 * ours / time(cells[best]) - 100:+.1f} % beside the best single answer ({best})"
+    if len(faster) == len(WORKLOADS):
+        yield f"2.0: {statistics.geometric_mean(faster.values()):.2f} times as fast in the geometric mean of the workloads"
+    for workload in WORKLOADS:
+        cells = of(1.0, workload, (BASELINES[0], ALL))
+        if len(cells) == 2:
+            plain, ours = (cells[name].middle["instructions"] for name in (BASELINES[0], ALL))
+            yield f"{workload}, 1.0: {100 * ours / plain - 100:+.2f} % beside the instructions of the plain kernel"
