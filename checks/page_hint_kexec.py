@@ -38,7 +38,7 @@ class Handed(torture.HintCheck):
         return hinting
 
     def test_kexec(self):
-        hinting = self.hand_over("load", "256M")
+        hinting = self.hand_over("load", "384M")
         guest = self.watch(hinting.guest)
         guest.run("(sleep 1; /selftests/next_kernel run) >/dev/null 2>&1 &")
         guest.ready()
