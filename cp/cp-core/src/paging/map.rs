@@ -75,26 +75,22 @@ impl PageMap {
         self.ages[page] = 0;
     }
 
-    /// The slots of all pages that are in their frames too, but for some, in ascending order; they are not theirs any
-    /// more.
-    pub fn give_up_kept(&mut self, but: &[usize]) -> Vec<Slot> {
-        self.take_slots(|page, place| {
-            matches!(place, Place::Kept(_)) && but.binary_search(&page).is_err()
-        })
+    /// The slots of all pages that are in their frames too; they are not theirs any more.
+    pub fn give_up_kept(&mut self) -> Vec<Slot> {
+        self.take_slots(|place| matches!(place, Place::Kept(_)))
     }
 
     /// All slots; they are not its any more.
     pub fn give_up_all(&mut self) -> Vec<Slot> {
         self.out = 0;
-        self.take_slots(|_, _| true)
+        self.take_slots(|_| true)
     }
 
-    fn take_slots(&mut self, which: impl Fn(usize, Place) -> bool) -> Vec<Slot> {
+    fn take_slots(&mut self, which: impl Fn(Place) -> bool) -> Vec<Slot> {
         self.places
             .iter_mut()
-            .enumerate()
-            .filter(|(page, place)| which(*page, **place))
-            .filter_map(|(_, place)| std::mem::take(place).slot())
+            .filter(|place| which(**place))
+            .filter_map(|place| std::mem::take(place).slot())
             .collect()
     }
 
@@ -140,8 +136,7 @@ mod tests {
         assert_eq!(map.out(), 2);
         map.put(1, Place::Kept(slots[1]));
         assert_eq!(map.out(), 1);
-        assert_eq!(map.give_up_kept(&[1]), slots[2..]);
-        assert_eq!(map.give_up_kept(&[]), slots[1..2]);
+        assert_eq!(map.give_up_kept(), slots[1..]);
         assert_eq!(map.place(1), Place::Frame);
         assert_eq!(map.give_up_all(), slots[..1]);
         assert_eq!((map.out(), map.place(0)), (0, Place::Frame));

@@ -238,8 +238,16 @@ impl RealMemory {
         if let Some(tmem) = &self.tmem {
             tmem.evict(quotas[0].iter().sum());
         }
-        let mut guests = census.iter().zip(&quotas[1..]);
-        let paged = guests.try_for_each(|((pager, _), &quota)| pager.evict(quota).map(drop));
+        let page_out = || {
+            let mut guests = census.iter().zip(&quotas[1..]);
+            guests.try_for_each(|((pager, _), &quota)| pager.evict(quota).map(drop))
+        };
+        let mut paged = page_out();
+        if matches!(paged, Err(PagerError::Volume(VolumeError::Full(_)))) {
+            // Pages that are in frames can do without their slots, whoever has them.
+            census.iter().for_each(|(pager, _)| pager.give_up_kept());
+            paged = page_out();
+        }
         if paged.is_err()
             && let Some(tmem) = &self.tmem
         {
@@ -324,4 +332,48 @@ fn into_uffd(fd: OwnedFd) -> Result<Uffd, AdmitError> {
     }
     // SAFETY: It is a userfaultfd, and given up here.
     Ok(unsafe { Uffd::from_raw_fd(fd.into_raw_fd()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pager::tests::{ALL, PAGES, TestGuest};
+
+    #[test]
+    fn a_full_volume_uses_the_slots_that_other_guests_keep() {
+        let directory = tempfile::tempdir().unwrap();
+        let setup = Setup {
+            frames: 4 * PAGES as u64,
+            volume: directory.path().join("page"),
+            slots: PAGES as u32,
+            latency: Duration::ZERO,
+        };
+        let real = RealMemory::new(&setup, None).unwrap();
+        let guest =
+            |number| TestGuest::with_volume(number, Arc::clone(&real.volume), Duration::ZERO);
+        let (first, second) = (guest(0), guest(1));
+        real.pagers()
+            .extend([&first, &second].map(|guest| Arc::clone(&guest.pager)));
+        let fill = |guest: &TestGuest| {
+            (0..PAGES).for_each(|page| guest.byte(page).store(1, Ordering::Relaxed));
+        };
+        first.served(|| {
+            second.served(|| {
+                // All slots are those of the second guest, whose pages are in frames again.
+                fill(&second);
+                second.pager.evict(ALL).unwrap();
+                fill(&second);
+                fill(&first);
+                let half = PAGES as u64 / 2;
+                real.take(half, &real.census()).unwrap();
+                assert_eq!(
+                    real.pagers()
+                        .iter()
+                        .map(|pager| pager.view().preserved)
+                        .sum::<u64>(),
+                    half
+                );
+            });
+        });
+    }
 }

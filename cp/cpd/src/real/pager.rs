@@ -614,19 +614,18 @@ impl Pager {
                 }
             }
             self.volume.release(zero);
-            let slots = match self.volume.write(self.number, &leaving) {
-                // Pages that are in frames can do without their slots.
-                Err(VolumeError::Full(_)) => {
-                    self.volume.release(map.give_up_kept(batch));
-                    self.volume.write(self.number, &leaving)?
-                }
-                slots => slots?,
-            };
+            let slots = self.volume.write(self.number, &leaving)?;
             for (page, slot) in leaving.iter().zip(slots) {
                 map.put(page.page, Place::Kept(slot));
             }
         }
         Ok(batch.iter().map(|&page| map.place(page).slot()).collect())
+    }
+
+    /// Gives up the slots of pages that are in frames as well.
+    pub fn give_up_kept(&self) {
+        let slots = self.lock().map.give_up_kept();
+        self.volume.release(slots);
     }
 
     /// The guest's process is gone.
@@ -667,7 +666,7 @@ fn runs(pages: &[usize]) -> impl Iterator<Item = &[usize]> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use cp_core::page_state::Operation;
     use cp_guest::paging::Mapping;
@@ -676,35 +675,41 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::sync::{RwLock, mpsc};
     use std::thread;
-    use tempfile::TempDir;
 
-    const PAGES: usize = 256;
-    const ALL: ByAge = [PAGES as u64; AGES];
+    pub const PAGES: usize = 256;
+    pub const ALL: ByAge = [PAGES as u64; AGES];
+
+    /// A volume without a name.
+    pub fn volume(slots: u32) -> PagingVolume {
+        let directory = tempfile::tempdir().unwrap();
+        PagingVolume::create(&directory.path().join("page"), slots).unwrap()
+    }
 
     /// A guest whose process is this one.
-    struct TestGuest {
+    pub struct TestGuest {
         storage: SharedMemory,
         mapping: Mapping,
         states: PageStates<SharedMemory>,
         /// How often something was on its way back when it was released.
         waited: AtomicU64,
-        pager: Pager,
-        _directory: TempDir,
+        pub pager: Arc<Pager>,
     }
 
     impl TestGuest {
         fn new(slots: u32, latency: Duration) -> Self {
+            Self::with_volume(0, Arc::new(volume(slots)), latency)
+        }
+
+        pub fn with_volume(number: u32, volume: Arc<PagingVolume>, latency: Duration) -> Self {
             let storage = SharedMemory::new("storage", PAGES * PAGE_SIZE as usize).unwrap();
             let table = SharedMemory::new("states", PAGES).unwrap();
             let shared = SharedMemory::open(table.as_fd().try_clone_to_owned().unwrap(), PAGES);
             let start = NonNull::from(&storage[..]).cast();
             // SAFETY: `storage` is there, shared, and as long as the guest.
             let mapping = unsafe { Mapping::new(start, storage.len()) };
-            let directory = tempfile::tempdir().unwrap();
-            let volume = PagingVolume::create(&directory.path().join("page"), slots).unwrap();
             let guest = Guest {
                 user: UserId::new("LINUX01").unwrap(),
-                number: GuestNumber(0),
+                number: GuestNumber(number),
                 uffd: mapping.watch().unwrap(),
                 address: start.as_ptr() as u64,
                 memfd: storage.as_fd().try_clone_to_owned().unwrap().into(),
@@ -716,17 +721,16 @@ mod tests {
                 mapping,
                 states: PageStates::with_table(table),
                 waited: AtomicU64::new(0),
-                pager: Pager::new(guest, Arc::new(volume), latency).unwrap(),
-                _directory: directory,
+                pager: Arc::new(Pager::new(guest, volume, latency).unwrap()),
             }
         }
 
-        fn byte(&self, page: usize) -> &std::sync::atomic::AtomicU8 {
+        pub fn byte(&self, page: usize) -> &std::sync::atomic::AtomicU8 {
             &self.storage[page * PAGE_SIZE as usize + 77]
         }
 
         /// Runs something while the pager serves.
-        fn served<T>(&self, run: impl FnOnce() -> T) -> T {
+        pub fn served<T>(&self, run: impl FnOnce() -> T) -> T {
             let (end, close) = pipe().unwrap();
             thread::scope(|scope| {
                 let server = scope.spawn(move || self.pager.run(&end, || Ok(())));
@@ -1087,7 +1091,9 @@ mod tests {
             for page in 0..PAGES {
                 assert_eq!(guest.byte(page).load(Ordering::Relaxed), page as u8 | 1);
             }
-            // Slots of pages that came back are used for others.
+            // Slots of pages that came back can be used for others.
+            assert!(guest.pager.evict([16; AGES]).is_err());
+            guest.pager.give_up_kept();
             assert!(guest.pager.evict([16; AGES]).unwrap() > 0);
             for page in 0..PAGES {
                 assert_eq!(guest.byte(page).load(Ordering::Relaxed), page as u8 | 1);
