@@ -12,6 +12,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use crate::command::{CommandError, Indicate, Query, Target};
+use crate::paging::AgeList;
 use crate::system::{Authority, Caller, Settings};
 use crate::user_id::UserId;
 use crate::{diag, tmem};
@@ -37,6 +38,8 @@ pub trait SystemView {
     fn mem_assist(&self) -> bool;
     /// The machine that all run on.
     fn host(&self) -> HostView;
+    /// The aging list, if real memory is limited.
+    fn age_list(&self) -> Option<&AgeList>;
     /// Whether there is transcendent memory.
     fn tmem(&self) -> bool;
 }
@@ -155,6 +158,10 @@ pub fn query(query: Query, caller: Caller, view: &dyn SystemView) -> Lines {
             )]
         }
         Query::Frames => frames(&view.host()),
+        Query::AgeList => age_list(view.age_list().ok_or_else(|| CommandError::InvalidOption {
+            module: "CQU",
+            option: "AGELIST".into(),
+        })?),
         Query::AllocPage => alloc_page(view.host().paging),
         Query::MemAssist(whose) => mem_assist(whose, caller, view)?,
         Query::Time => connect_time(view.now(), &myself("CQU")?),
@@ -273,6 +280,17 @@ fn frames(host: &HostView) -> Vec<String> {
         format!("  Pageable={frames}  NotInit=0  GlobalClearedAvail={available_frames}"),
         "  LocalClearedAvail=0  LocalUnclearedAvail=0".into(),
     ]
+}
+
+/// What z/VM shows of it is not known; these are the words that `SET AGELIST` takes.
+fn age_list(list: &AgeList) -> Vec<String> {
+    let yes = |on| if on { "YES" } else { "NO" };
+    vec![format!(
+        "AGELIST  SIZE={}  EARLYWRITES={}  KEEPSLOT={}",
+        list.size(),
+        yes(list.early_writes()),
+        yes(list.keep_slot())
+    )]
 }
 
 /// The volume is a file, so its extent counts pages, and it has no device number.
@@ -568,6 +586,10 @@ mod tests {
         fn tmem(&self) -> bool {
             true
         }
+        fn age_list(&self) -> Option<&AgeList> {
+            static LIST: AgeList = AgeList::new(10_485, true);
+            Some(&LIST)
+        }
         fn host(&self) -> HostView {
             HostView {
                 frames: 524_288,
@@ -670,6 +692,12 @@ mod tests {
         let lines = indicate(Indicate::Spaces(Target::Myself), general("LINUX01"), &View).unwrap();
         assert_eq!(lines[1], "Pages: Main=1234 Xstore=--- Dasd=66 Locked=---");
         assert_eq!(lines[5], "  Dasd:   Reads=7 Writes=88");
+    }
+
+    #[test]
+    fn the_aging_list_is_shown() {
+        let list = ask(Query::AgeList);
+        assert_eq!(list, ["AGELIST  SIZE=10485  EARLYWRITES=YES  KEEPSLOT=YES"]);
     }
 
     #[test]

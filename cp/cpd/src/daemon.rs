@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use cp_core::UserId;
 use cp_core::iucv::system as iucv;
+use cp_core::paging::AgeList;
 use cp_core::respond::{HostView, Usage};
 use cp_core::system::{Authority, Caller, Effect, Host, System};
 use cp_core::tmem::{ClientId, Function, SaveId};
@@ -858,5 +859,9 @@ impl Host for Facts<'_> {
 
     fn tmem(&self) -> bool {
         self.tmem
+    }
+
+    fn age_list(&self) -> Option<&AgeList> {
+        self.real.map(RealMemory::age_list)
     }
 }

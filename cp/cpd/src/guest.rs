@@ -109,6 +109,8 @@ impl Resources {
                 ("pages_in", view.pages_in),
                 ("pages_out", view.pages_out),
                 ("pages_stayed", view.stayed),
+                ("pages_written", view.written),
+                ("pages_written_early", view.written_early),
             ]
         });
         counts

@@ -70,6 +70,10 @@ struct Options {
     #[arg(long, value_name = "SIZE", value_parser = size::pages, default_value = "4G")]
     page_size: u64,
 
+    /// Write pages that are the next to leave before frames are short, as `SET AGELIST EARLYWRITES YES` does
+    #[arg(long, requires = "frames")]
+    early_writes: bool,
+
     /// How long a page-in takes at least, in microseconds
     #[arg(long, value_name = "US", default_value_t = 0)]
     page_latency: u64,
@@ -145,6 +149,7 @@ fn run(options: Options) -> Result<(), Box<dyn error::Error>> {
                 frames,
                 volume,
                 slots: u32::try_from(options.page_size)?,
+                early_writes: options.early_writes,
                 latency: Duration::from_micros(options.page_latency),
             };
             Some(Arc::new(RealMemory::new(&setup, tmem.clone())?))

@@ -88,6 +88,8 @@ pub enum Query {
     Storage,
     /// `FRames`
     Frames,
+    /// `AGELIST`
+    AgeList,
     /// `ALLOC PAGE`
     AllocPage,
     /// `MEMAssist [FOR] [* | [USER] userid]`: of whom; without an operand, all that the caller may see
@@ -133,6 +135,13 @@ pub enum Set {
         on: bool,
         /// For whom; `None` is `ALL`.
         whose: Option<Target>,
+    },
+    /// `AGELIST [EARLYWrites YES|NO] [KEEPSLOT YES|NO]`, one of them at least; `None` is left as it is
+    AgeList {
+        /// `EARLYWrites`
+        early_writes: Option<bool>,
+        /// `KEEPSLOT`
+        keep_slot: Option<bool>,
     },
 }
 

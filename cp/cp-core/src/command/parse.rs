@@ -65,6 +65,7 @@ const QUERIES: &[(&str, Query)] = &[
     ("TERMinal", Query::Terminal),
     ("STORage", Query::Storage),
     ("FRames", Query::Frames),
+    ("AGELIST", Query::AgeList),
     ("MEMAssist", Query::MemAssist(None)),
     ("Time", Query::Time),
 ];
@@ -104,9 +105,11 @@ fn query(mut operands: Operands<'_>) -> Result<Query, CommandError> {
 
 fn set(mut operands: Operands<'_>) -> Result<Set, CommandError> {
     let word = operands.required()?;
-    let set = match choose(&word, &[("SMsg", 0), ("MSG", 1), ("MEMAssist", 2)]) {
+    let options = [("SMsg", 0), ("MSG", 1), ("MEMAssist", 2), ("AGELIST", 3)];
+    let set = match choose(&word, &options) {
         Some(0) => Set::Smsg(operands.keyword(RECEPTIONS)?),
         Some(1) => Set::Msg(operands.keyword(RECEPTIONS)?),
+        Some(3) => age_list(&mut operands)?,
         Some(_) => Set::MemAssist {
             on: operands.keyword(SWITCHES)?,
             whose: match operands.whose()? {
@@ -119,6 +122,31 @@ fn set(mut operands: Operands<'_>) -> Result<Set, CommandError> {
     };
     operands.end()?;
     Ok(set)
+}
+
+fn age_list(operands: &mut Operands<'_>) -> Result<Set, CommandError> {
+    let (mut early_writes, mut keep_slot) = (None, None);
+    let mut option = operands.required()?;
+    loop {
+        let value = match choose(&option, &[("EARLYWrites", 0), ("KEEPSLOT", 1)]) {
+            Some(0) => &mut early_writes,
+            Some(_) => &mut keep_slot,
+            None => return Err(operands.invalid_option(option)),
+        };
+        if value.is_some() {
+            return Err(operands.invalid_option(option));
+        }
+        *value = Some(operands.keyword(&[("YES", true), ("NO", false)])?);
+        match operands.optional() {
+            Some(next) => option = next,
+            None => {
+                return Ok(Set::AgeList {
+                    early_writes,
+                    keep_slot,
+                });
+            }
+        }
+    }
 }
 
 fn send(kind: MessageKind, mut operands: Operands<'_>) -> Result<Command, CommandError> {
@@ -362,6 +390,27 @@ mod tests {
     }
 
     #[test]
+    fn the_aging_list() {
+        let set = |early_writes, keep_slot| {
+            Ok(Command::Set(Set::AgeList {
+                early_writes,
+                keep_slot,
+            }))
+        };
+        for (line, command) in [
+            ("SET AGELIST EARLYWRITES YES", set(Some(true), None)),
+            ("set agelist earlywrite no", set(Some(false), None)),
+            ("SET AGELIST KEEPSLOT NO", set(None, Some(false))),
+            (
+                "SET AGELIST KEEPSLOT YES EARLYW NO",
+                set(Some(false), Some(true)),
+            ),
+        ] {
+            assert_eq!(parse(line), command, "{line}");
+        }
+    }
+
+    #[test]
     fn messages_keep_their_text() {
         let smsg = |to: &str, text: &str| {
             Ok(Command::Send {
@@ -489,6 +538,14 @@ mod tests {
             ("QUERY MEMASSIST USER", 26),
             ("QUERY MEMASSIST LINUX01 LINUX02", 3),
             ("SET CLOCK", 3),
+            ("SET AGELIST", 26),
+            ("SET AGELIST SIZE 2%", 3),
+            ("SET AGELIST EARLY YES", 3),
+            ("SET AGELIST EARLYWRITES", 26),
+            ("SET AGELIST EARLYWRITES ON", 3),
+            ("SET AGELIST EARLYWRITES YES NO", 3),
+            ("SET AGELIST KEEPSLOT NO KEEPSLOT NO", 3),
+            ("QUERY AGELIST ALL", 3),
             ("SMSG", 20),
             ("SMSG LINUX0001 X", 20),
             ("SMSG LINUX01", 26),

@@ -32,6 +32,8 @@ impl Place {
 pub struct PageMap {
     places: Box<[Place]>,
     ages: Box<[u8]>,
+    /// Which pages were written and, as far as sweeps tell, have not been used since.
+    written: Box<[bool]>,
     out: u64,
     /// Where the next pages are looked for that shall leave.
     cursor: usize,
@@ -44,6 +46,7 @@ impl PageMap {
         Self {
             places: vec![Place::Frame; pages].into(),
             ages: vec![0; pages].into(),
+            written: vec![false; pages].into(),
             out: 0,
             cursor: 0,
         }
@@ -73,6 +76,19 @@ impl PageMap {
         self.out = self.out + is_out(place) - is_out(self.places[page]);
         self.places[page] = place;
         self.ages[page] = 0;
+        self.written[page] = false;
+    }
+
+    /// The content of a page in a frame has been written to a slot, or needs none since it is zero. That is no use of it.
+    pub fn note_written(&mut self, page: usize, slot: Option<Slot>) {
+        self.places[page] = slot.map_or(Place::Frame, Place::Kept);
+        self.written[page] = true;
+    }
+
+    /// Whether a page was written and, as far as sweeps tell, has not been used since.
+    #[must_use]
+    pub fn is_written(&self, page: usize) -> bool {
+        self.written[page]
     }
 
     /// The slots of all pages that are in their frames too; they are not theirs any more.
@@ -89,8 +105,12 @@ impl PageMap {
     fn take_slots(&mut self, which: impl Fn(Place) -> bool) -> Vec<Slot> {
         self.places
             .iter_mut()
-            .filter(|place| which(**place))
-            .filter_map(|place| std::mem::take(place).slot())
+            .zip(&mut self.written)
+            .filter(|(place, _)| which(**place))
+            .filter_map(|(place, written)| {
+                *written = false;
+                std::mem::take(place).slot()
+            })
             .collect()
     }
 
@@ -107,6 +127,7 @@ impl PageMap {
         } else {
             self.ages[page].saturating_add(1)
         };
+        self.written[page] &= !used;
     }
 
     /// All pages from where it ended the last time, once around.
@@ -154,6 +175,24 @@ mod tests {
         map.grow_older(1, false);
         map.put(1, Place::Frame);
         assert_eq!(map.age(1), 0);
+    }
+
+    #[test]
+    fn what_is_written_grows_older_until_it_is_used() {
+        let slots = Volume::new(16).take(&[0]).unwrap();
+        let mut map = PageMap::new(2);
+        map.grow_older(0, false);
+        map.note_written(0, Some(slots[0]));
+        map.note_written(1, None);
+        map.grow_older(0, false);
+        assert_eq!((map.age(0), map.place(0)), (2, Place::Kept(slots[0])));
+        assert!(map.is_written(0) && map.is_written(1));
+        map.grow_older(0, true);
+        assert!(!map.is_written(0));
+        assert_eq!(map.place(0), Place::Kept(slots[0]));
+        map.note_written(0, Some(slots[0]));
+        assert_eq!(map.give_up_kept(), slots);
+        assert!(!map.is_written(0));
     }
 
     #[test]

@@ -71,6 +71,25 @@ impl System {
                 }
                 self.set_mem_assist(on, whose)?;
             }
+            Command::Set(Set::AgeList {
+                early_writes,
+                keep_slot,
+            }) => {
+                let list = match caller.authority {
+                    Authority::Operator => host.age_list(),
+                    Authority::General => None,
+                };
+                let list = list.ok_or_else(|| CommandError::InvalidOption {
+                    module: "CFS",
+                    option: "AGELIST".into(),
+                })?;
+                if let Some(on) = early_writes {
+                    list.set_early_writes(on);
+                }
+                if let Some(on) = keep_slot {
+                    list.set_keep_slot(on);
+                }
+            }
             Command::Terminal(terminal) => {
                 let settings = self.settings(caller.user, "TRM")?;
                 match terminal {
@@ -194,11 +213,15 @@ fn shrink(text: &str) -> Option<u64> {
 mod tests {
     use super::super::{Effect, LogOnError};
     use super::*;
+    use crate::paging::AgeList;
     use crate::respond::{HostView, SystemView, Usage};
     use proptest::prelude::*;
     use time::OffsetDateTime;
 
-    struct FakeHost;
+    #[derive(Default)]
+    struct FakeHost {
+        age_list: Option<AgeList>,
+    }
 
     impl Host for FakeHost {
         fn now(&self) -> OffsetDateTime {
@@ -219,6 +242,9 @@ mod tests {
         }
         fn tmem(&self) -> bool {
             false
+        }
+        fn age_list(&self) -> Option<&AgeList> {
+            self.age_list.as_ref()
         }
     }
 
@@ -250,6 +276,7 @@ mod tests {
 
     struct Fixture {
         system: System,
+        host: FakeHost,
         service: FakeService,
     }
 
@@ -263,6 +290,7 @@ mod tests {
             }
             Self {
                 system,
+                host: FakeHost::default(),
                 service: FakeService::default(),
             }
         }
@@ -290,7 +318,7 @@ mod tests {
         fn run(&mut self, caller: Caller, text: &str) -> (u32, String) {
             let outcome = self
                 .system
-                .execute(caller, text, &FakeHost, &mut self.service);
+                .execute(caller, text, &self.host, &mut self.service);
             (outcome.rc, outcome.lines.join("\n"))
         }
     }
@@ -392,6 +420,33 @@ mod tests {
     }
 
     #[test]
+    fn only_the_operator_sets_the_aging_list_if_there_is_one() {
+        let mut f = Fixture::new();
+        let set = "SET AGELIST EARLYWRITES YES KEEPSLOT NO";
+        let invalid = |module| (3, format!("HCP{module}003E Invalid option - AGELIST"));
+        assert_eq!(f.as_operator(set), invalid("CFS"));
+        assert_eq!(f.as_operator("Q AGELIST"), invalid("CQU"));
+        f.host.age_list = Some(AgeList::new(20, false));
+        let shown = |early, keep| {
+            let text = format!("AGELIST  SIZE=20  EARLYWRITES={early}  KEEPSLOT={keep}");
+            (0, text)
+        };
+        assert_eq!(f.as_user("LINUX01", set), invalid("CFS"));
+        assert_eq!(f.as_user("LINUX01", "Q AGELIST"), shown("NO", "YES"));
+        assert_eq!(f.as_operator(set), (0, String::new()));
+        assert_eq!(f.as_operator("Q AGELIST"), shown("YES", "NO"));
+        assert_eq!(
+            f.as_operator(
+                "SET AGELIST EARLYW NO
+Q AGELIST"
+            ),
+            shown("NO", "NO")
+        );
+        assert_eq!(f.as_operator("SET AGELIST KEEPSLOT YES EARLYW MAYBE").0, 3);
+        assert_eq!(f.as_operator("Q AGELIST"), shown("NO", "NO"));
+    }
+
+    #[test]
     fn settings_end_with_a_reset() {
         let mut f = Fixture::new();
         f.as_user("LINUX01", "SET SMSG IUCV\nTERM AUTOCR OFF");
@@ -405,7 +460,7 @@ mod tests {
     fn what_a_balloon_is_asked_for_is_known_until_a_reset() {
         let mut f = Fixture::new();
         let asked = |f: &Fixture| {
-            let user = f.system.view(&FakeHost).user(id("LINUX01"));
+            let user = f.system.view(&f.host).user(id("LINUX01"));
             user.unwrap().settings.asked
         };
         f.as_operator("SMSG LINUX01 CMM SHRINK 20000");

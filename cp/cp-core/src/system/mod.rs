@@ -11,6 +11,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use crate::command::{CommandError, ConMode, Reception};
+use crate::paging::AgeList;
 use crate::respond::{HostView, PAGE_BYTES, SystemView, Usage, UserView};
 use crate::user_id::{UserId, UserIdError};
 
@@ -32,6 +33,8 @@ pub trait Host {
     fn machine(&self) -> HostView;
     /// Whether there is transcendent memory.
     fn tmem(&self) -> bool;
+    /// The aging list, if real memory is limited.
+    fn age_list(&self) -> Option<&AgeList>;
 }
 
 /// Who issues a command.
@@ -335,5 +338,9 @@ impl SystemView for View<'_> {
 
     fn tmem(&self) -> bool {
         self.host.tmem()
+    }
+
+    fn age_list(&self) -> Option<&AgeList> {
+        self.host.age_list()
     }
 }

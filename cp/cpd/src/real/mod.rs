@@ -18,7 +18,7 @@ use std::{io, iter, thread};
 
 use cp_core::UserId;
 use cp_core::page_state::PageStates;
-use cp_core::paging::{BLOCK_SLOTS, ByAge, Full, Watermarks, demand, ephemeral_by_age};
+use cp_core::paging::{AgeList, BLOCK_SLOTS, ByAge, Full, Watermarks, demand, ephemeral_by_age};
 use cp_core::respond::{HostView, PagingView};
 use cp_proto::SharedMemory;
 use procfs::process::Process;
@@ -63,6 +63,8 @@ pub struct Setup {
     pub volume: PathBuf,
     /// Its size, in pages.
     pub slots: u32,
+    /// Whether pages are written before frames are short, until `SET AGELIST` says something else.
+    pub early_writes: bool,
     /// How long a page-in takes at least.
     pub latency: Duration,
 }
@@ -101,6 +103,8 @@ pub trait Guests: Send + Sync {
 pub struct RealMemory {
     frames: u64,
     marks: Watermarks,
+    /// As long as the available list is filled at once.
+    age_list: Arc<AgeList>,
     latency: Duration,
     volume: Arc<PagingVolume>,
     tmem: Option<Arc<TmemStore>>,
@@ -113,9 +117,11 @@ pub struct RealMemory {
 impl RealMemory {
     /// Nobody has any frame.
     pub fn new(setup: &Setup, tmem: Option<Arc<TmemStore>>) -> io::Result<Self> {
+        let marks = Watermarks::new(setup.frames);
         Ok(Self {
             frames: setup.frames,
-            marks: Watermarks::new(setup.frames),
+            marks,
+            age_list: Arc::new(AgeList::new(marks.high, setup.early_writes)),
             latency: setup.latency,
             volume: Arc::new(PagingVolume::create(&setup.volume, setup.slots)?),
             tmem,
@@ -134,6 +140,11 @@ impl RealMemory {
         let guests: u64 = self.pagers().iter().map(|pager| pager.resident()).sum();
         let tmem = self.tmem.as_ref().map_or(0, |store| store.frames());
         self.frames.saturating_sub(guests + tmem)
+    }
+
+    /// The pages that are the next to leave.
+    pub fn age_list(&self) -> &AgeList {
+        &self.age_list
     }
 
     /// What a host looks like that has these frames and no others.
@@ -191,6 +202,7 @@ impl RealMemory {
                 process: Process::new(pid.as_raw_nonzero().get())?,
             },
             Arc::clone(&self.volume),
+            Arc::clone(&self.age_list),
             self.latency,
         )?);
         self.pagers().push(Arc::clone(&pager));
@@ -229,12 +241,7 @@ impl RealMemory {
 
     /// Takes frames from stable pages of guests and from ephemeral pages of transcendent memory, the oldest first.
     fn take(&self, wanted: u64, census: &[(Arc<Pager>, Census)]) -> Result<(), PagerError> {
-        let ephemeral = self.tmem.as_ref().map_or(0, |tmem| tmem.ephemeral_frames());
-        let guests = census.iter().map(|(_, resident)| resident.stable);
-        let ages: Vec<_> = iter::once(ephemeral_by_age(ephemeral))
-            .chain(guests)
-            .collect();
-        let quotas = demand(wanted, &ages);
+        let quotas = demand(wanted, &self.ages(census));
         if let Some(tmem) = &self.tmem {
             tmem.evict(quotas[0].iter().sum());
         }
@@ -257,6 +264,26 @@ impl RealMemory {
         paged
     }
 
+    /// How old what may leave is: in ephemeral pools, then of each guest.
+    fn ages(&self, census: &[(Arc<Pager>, Census)]) -> Vec<ByAge> {
+        let ephemeral = self.tmem.as_ref().map_or(0, |tmem| tmem.ephemeral_frames());
+        let guests = census.iter().map(|(_, resident)| resident.stable);
+        iter::once(ephemeral_by_age(ephemeral))
+            .chain(guests)
+            .collect()
+    }
+
+    /// Writes the pages on the aging list, so that they can leave at once.
+    fn write_early(&self) {
+        let census = self.census();
+        let members = self.age_list.members(&self.ages(&census));
+        for ((pager, _), &quota) in census.iter().zip(&members[1..]) {
+            if let Err(error) = pager.write_early(quota) {
+                tracing::warn!("pages are not written early: {error}");
+            }
+        }
+    }
+
     /// What is resident of each guest.
     fn census(&self) -> Vec<(Arc<Pager>, Census)> {
         let pagers = self.pagers().clone();
@@ -271,17 +298,23 @@ impl RealMemory {
         loop {
             thread::sleep(SCAN_INTERVAL);
             let available = self.available();
+            let mut changed = false;
             if swept.elapsed() >= SWEEP_INTERVAL {
                 let before = std::mem::replace(&mut traffic, self.volume.traffic.operations());
                 self.rate.store(traffic - before, Ordering::Relaxed);
                 if available < self.frames / SWEEP_PART {
                     self.pagers().clone().iter().for_each(|pager| pager.sweep());
                     guests.sweep();
+                    changed = true;
                 }
                 swept = Instant::now();
             }
             if self.marks.wanted(available) > 0 {
                 self.refill(guests);
+                changed = true;
+            }
+            if changed && self.age_list.early_writes() {
+                self.write_early();
             }
         }
     }
@@ -346,6 +379,7 @@ mod tests {
             frames: 4 * PAGES as u64,
             volume: directory.path().join("page"),
             slots: PAGES as u32,
+            early_writes: false,
             latency: Duration::ZERO,
         };
         let real = RealMemory::new(&setup, None).unwrap();

@@ -19,6 +19,10 @@
 //! 2. Its content is read, and put into a frame: whoever waits goes on.
 //! 3. Its state says that it is back.
 //!
+//! A page on the aging list may be written before that, and stays: neither its state nor its mapping changes, and what is
+//! used of it is not waited for. Nothing relies on what was written then: when the page leaves, its copy is compared with
+//! it, and written if that is not the same.
+//!
 //! One lock covers each batch and each page that comes back: a page is never on its way in both directions.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -32,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use cp_core::UserId;
 use cp_core::page_state::{PAGE_SIZE, PageStates, Usage};
-use cp_core::paging::{AGES, BLOCK_SLOTS, ByAge, PageMap, Place, Slot};
+use cp_core::paging::{AGES, AgeList, BLOCK_SLOTS, ByAge, PageMap, Place, Slot};
 use cp_proto::{Resident, SharedMemory};
 use procfs::process::{MemoryPageFlags, PageInfo, Process};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -68,6 +72,8 @@ struct Counts {
     pages_in: AtomicU64,
     pages_out: AtomicU64,
     stayed: AtomicU64,
+    written: AtomicU64,
+    written_early: AtomicU64,
 }
 
 /// What has been paged of a guest.
@@ -83,6 +89,10 @@ pub struct View {
     pub pages_out: u64,
     /// Pages that stayed, since somebody used them while they were leaving.
     pub stayed: u64,
+    /// Pages that were written.
+    pub written: u64,
+    /// Those of them that were on the aging list, and stayed.
+    pub written_early: u64,
 }
 
 /// How many pages may leave, and how many are there.
@@ -124,6 +134,7 @@ pub struct Pager {
     states: PageStates<SharedMemory>,
     process: Process,
     volume: Arc<PagingVolume>,
+    age_list: Arc<AgeList>,
     /// How long a page-in takes at least.
     latency: Duration,
     state: Mutex<State>,
@@ -150,7 +161,12 @@ pub struct Held<'a>(#[expect(dead_code, reason = "is only held")] MutexGuard<'a,
 
 impl Pager {
     /// For a guest none of whose pages has left its frame.
-    pub fn new(guest: Guest, volume: Arc<PagingVolume>, latency: Duration) -> Result<Self, Errno> {
+    pub fn new(
+        guest: Guest,
+        volume: Arc<PagingVolume>,
+        age_list: Arc<AgeList>,
+        latency: Duration,
+    ) -> Result<Self, Errno> {
         let pages = guest.states.table().len();
         Ok(Self {
             user: guest.user,
@@ -161,6 +177,7 @@ impl Pager {
             states: guest.states,
             process: guest.process,
             volume,
+            age_list,
             latency,
             state: Mutex::new(State {
                 map: PageMap::new(pages),
@@ -190,6 +207,8 @@ impl Pager {
             pages_in: count(&self.counts.pages_in),
             pages_out: count(&self.counts.pages_out),
             stayed: count(&self.counts.stayed),
+            written: count(&self.counts.written),
+            written_early: count(&self.counts.written_early),
         }
     }
 
@@ -408,9 +427,20 @@ impl Pager {
         self.counts
             .pages_in
             .fetch_add(came.len() as u64, Ordering::Relaxed);
-        for (page, slot) in came {
-            map.put(page, Place::Kept(slot));
+        let keep_slot = self.age_list.keep_slot();
+        for &(page, slot) in &came {
+            map.put(
+                page,
+                if keep_slot {
+                    Place::Kept(slot)
+                } else {
+                    Place::Frame
+                },
+            );
             self.states.is_back(address(page));
+        }
+        if !keep_slot {
+            self.volume.release(came.into_iter().map(|(_, slot)| slot));
         }
         // Those that have not come, since something has failed.
         for page in coming {
@@ -462,10 +492,43 @@ impl Pager {
             // It ends.
             return;
         };
+        let keep_slot = self.age_list.keep_slot();
         for (page, used) in used.into_iter().enumerate() {
             let used = matches!(used, PageInfo::MemoryPage(flags) if flags.contains(MemoryPageFlags::PRESENT));
+            if used
+                && !keep_slot
+                && let Place::Kept(slot) = state.map.place(page)
+            {
+                self.volume.release([slot]);
+                state.map.put(page, Place::Frame);
+            }
             state.map.grow_older(page, used);
         }
+    }
+
+    /// Writes pages that will be the next to leave, as many of each age, unless they have been written and not been used
+    /// since. Not if slots are few: they are for those that must leave.
+    pub fn write_early(&self, mut quota: ByAge) -> Result<(), PagerError> {
+        let mut round = self.lock().map.round();
+        let is_stable = |page| {
+            let state = self.states.get(address(page));
+            state.is_some_and(|state| state.usage() == Usage::Stable)
+        };
+        while quota.iter().any(|&pages| pages > 0) && self.volume.has_room(BATCH) {
+            let mut state = self.lock();
+            let mut batch = self.next_batch(&state.map, &mut round, &mut quota, is_stable);
+            if batch.is_empty() {
+                break;
+            }
+            batch.retain(|&page| !state.map.is_written(page));
+            batch.sort_unstable();
+            let contents = self.copy(&batch)?;
+            let written = self.write(&mut state.map, &batch, &contents)?;
+            self.counts
+                .written_early
+                .fetch_add(written, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Lets pages leave, as many of each age; tells how many have.
@@ -474,7 +537,8 @@ impl Pager {
         let mut round = self.lock().map.round();
         while quota.iter().any(|&pages| pages > 0) {
             let mut state = self.lock();
-            let batch = self.next_batch(&state.map, &mut round, &mut quota);
+            let leaves = |page| self.states.leave(address(page));
+            let batch = self.next_batch(&state.map, &mut round, &mut quota, leaves);
             if let Some(&last) = batch.last() {
                 state.map.end_round(last);
                 let evicted = self.evict_batch(&mut state, batch);
@@ -490,12 +554,13 @@ impl Pager {
         Ok(left)
     }
 
-    /// The next pages that may leave, which begin to.
+    /// The next resident pages that `may` leave.
     fn next_batch(
         &self,
         map: &PageMap,
         round: &mut impl Iterator<Item = usize>,
         quota: &mut ByAge,
+        may: impl Fn(usize) -> bool,
     ) -> Vec<usize> {
         let mut resident = Resident::new(self.memfd.as_fd());
         let mut last = 0;
@@ -506,11 +571,9 @@ impl Pager {
                 }
                 last = page;
                 let left = &mut quota[age(map, page)];
-                let leaves = *left > 0
-                    && resident.contains(address(page))
-                    && self.states.leave(address(page));
-                *left -= u64::from(leaves);
-                leaves
+                let found = *left > 0 && resident.contains(address(page)) && may(page);
+                *left -= u64::from(found);
+                found
             })
             .take(BATCH)
             .collect()
@@ -527,12 +590,11 @@ impl Pager {
         // Also if that has failed: whoever waits for one of them must be let go.
         self.read_faults(state)?;
         let wanted: BTreeSet<_> = state.faults.iter().map(|fault| fault.page).collect();
-        let slots = written.as_deref().unwrap_or_default();
+        let may_leave = |page| written.is_ok() && !wanted.contains(&page);
         let (left, slots): (Vec<_>, Vec<_>) = batch
             .iter()
-            .zip(slots)
-            .filter(|&(page, slot)| !wanted.contains(page) && self.has_left(*page, *slot))
-            .map(|(&page, &slot)| (page, slot))
+            .map(|&page| (page, state.map.place(page).slot()))
+            .filter(|&(page, slot)| may_leave(page) && self.has_left(page, slot))
             .unzip();
         for run in runs(&left) {
             let punched = fallocate(
@@ -553,6 +615,9 @@ impl Pager {
         for run in runs(&stayed) {
             for &page in run {
                 self.states.stays(address(page));
+                if written.is_ok() {
+                    state.map.grow_older(page, true);
+                }
             }
             self.allow_stores(run)?;
         }
@@ -591,20 +656,21 @@ impl Pager {
         Ok(contents)
     }
 
-    /// Writes pages to the paging volume, and gives the slots in which they are then; those of zeroes need none.
+    /// Writes pages to the paging volume; those of zeroes need no slot. Gives how many had changed since they were.
     fn write(
         &self,
         map: &mut PageMap,
         batch: &[usize],
         contents: &[Page],
-    ) -> Result<Vec<Option<Slot>>, PagerError> {
+    ) -> Result<u64, PagerError> {
+        let mut changed = 0;
         for (pages, contents) in batch.chunks(BLOCK_SLOTS).zip(contents.chunks(BLOCK_SLOTS)) {
             let (mut leaving, mut zero) = (Vec::new(), Vec::new());
             for (&page, content) in pages.iter().zip(contents) {
                 let slot = map.place(page).slot();
                 if content.iter().all(|&byte| byte == 0) {
                     zero.extend(slot);
-                    map.put(page, Place::Frame);
+                    map.note_written(page, None);
                 } else {
                     leaving.push(Leaving {
                         page,
@@ -614,12 +680,14 @@ impl Pager {
                 }
             }
             self.volume.release(zero);
-            let slots = self.volume.write(self.number, &leaving)?;
-            for (page, slot) in leaving.iter().zip(slots) {
-                map.put(page.page, Place::Kept(slot));
+            let written = self.volume.write(self.number, &leaving)?;
+            for (page, slot) in leaving.iter().zip(written.slots) {
+                map.note_written(page.page, Some(slot));
             }
+            changed += written.changed;
         }
-        Ok(batch.iter().map(|&page| map.place(page).slot()).collect())
+        self.counts.written.fetch_add(changed, Ordering::Relaxed);
+        Ok(changed)
     }
 
     /// Gives up the slots of pages that are in frames as well.
@@ -707,6 +775,7 @@ pub mod tests {
             let start = NonNull::from(&storage[..]).cast();
             // SAFETY: `storage` is there, shared, and as long as the guest.
             let mapping = unsafe { Mapping::new(start, storage.len()) };
+            let age_list = Arc::new(AgeList::new(0, false));
             let guest = Guest {
                 user: UserId::new("LINUX01").unwrap(),
                 number: GuestNumber(number),
@@ -721,7 +790,7 @@ pub mod tests {
                 mapping,
                 states: PageStates::with_table(table),
                 waited: AtomicU64::new(0),
-                pager: Arc::new(Pager::new(guest, volume, latency).unwrap()),
+                pager: Arc::new(Pager::new(guest, volume, age_list, latency).unwrap()),
             }
         }
 
@@ -795,6 +864,7 @@ pub mod tests {
         let guest = TestGuest::new(1024, Duration::ZERO);
         count_while_pages_leave(&guest, 20_000);
         assert!(guest.pager.view().stayed > 0);
+        assert!(guest.pager.view().written_early > 0);
     }
 
     /// Also if page-ins take their time, and if pages cannot leave since there is no room for them: nobody waits for ever.
@@ -827,8 +897,10 @@ pub mod tests {
                     .collect();
                 let mut rounds = 0;
                 while guest.pager.view().pages_out < pages {
-                    match guest.pager.evict([8; AGES]) {
-                        Ok(_) | Err(PagerError::Volume(VolumeError::Full(_))) => {}
+                    let early = guest.pager.write_early([16; AGES]);
+                    match early.and_then(|()| guest.pager.evict([8; AGES])) {
+                        Ok(_) => {}
+                        Err(PagerError::Volume(VolumeError::Full(_))) => guest.pager.give_up_kept(),
                         Err(error) => panic!("{error}"),
                     }
                     rounds += 1;
@@ -877,6 +949,7 @@ pub mod tests {
                 let all_go_on = || owners.iter().all(|owner| !owner.is_finished());
                 let mut rounds = 0;
                 while guest.pager.view().pages_out < 20_000 && all_go_on() {
+                    guest.pager.write_early([16; AGES]).unwrap();
                     guest.pager.evict([8; AGES]).unwrap();
                     rounds += 1;
                     if rounds % 16 == 0 {
@@ -976,6 +1049,91 @@ pub mod tests {
         });
         guest.pager.release();
         assert_eq!(guest.pager.volume.fill().1, 0);
+    }
+
+    #[test]
+    fn what_is_written_early_leaves_without_being_written() {
+        let guest = TestGuest::new(1024, Duration::ZERO);
+        guest.served(|| {
+            let written = || (guest.pager.view().written, guest.pager.view().written_early);
+            let fill = |value| {
+                (0..PAGES).for_each(|page| guest.byte(page).store(value, Ordering::Relaxed));
+            };
+            fill(1);
+            guest.essa(0, Operation::SetVolatile);
+            guest.byte(1).store(0, Ordering::Relaxed);
+            guest.pager.write_early(ALL).unwrap();
+            // Neither what can be lost nor what is zero.
+            let early = PAGES as u64 - 2;
+            assert_eq!(written(), (early, early));
+            assert_eq!(guest.pager.volume.fill().1 as u64, early);
+            assert_eq!(guest.pager.resident(), PAGES as u64);
+            assert_eq!(guest.pager.view().preserved, 0);
+            guest.pager.write_early(ALL).unwrap();
+            assert_eq!(written(), (early, early));
+            // What is used or given up after that, leaves as it is then.
+            guest.byte(2).store(2, Ordering::Relaxed);
+            guest.release(3);
+            guest.pager.evict(ALL).unwrap();
+            assert_eq!(guest.pager.resident(), 1);
+            assert_eq!(written(), (early + 1, early));
+            for (page, value) in [(1, 0), (2, 2), (3, 0), (4, 1), (PAGES - 1, 1)] {
+                assert_eq!(guest.byte(page).load(Ordering::Relaxed), value, "{page}");
+            }
+            // What has come back is written early again only if it has changed.
+            fill(1);
+            guest.byte(9).store(7, Ordering::Relaxed);
+            guest.pager.write_early(ALL).unwrap();
+            let (all, early) = written();
+            guest.pager.evict(ALL).unwrap();
+            assert_eq!(written(), (all, early));
+            assert_eq!(guest.byte(9).load(Ordering::Relaxed), 7);
+        });
+    }
+
+    #[test]
+    fn slots_that_are_not_kept_are_given_up_with_the_next_use() {
+        let guest = TestGuest::new(1024, Duration::ZERO);
+        let in_use = || {
+            // When the pager has done what it was at.
+            let _state = guest.pager.lock();
+            guest.pager.volume.fill().1
+        };
+        guest.pager.age_list.set_keep_slot(false);
+        guest.served(|| {
+            let touch = |pages: std::ops::Range<usize>| {
+                for page in pages {
+                    guest.byte(page).fetch_add(1, Ordering::Relaxed);
+                }
+            };
+            touch(0..PAGES);
+            guest.forget_use();
+            guest.forget_use();
+            guest.pager.write_early(ALL).unwrap();
+            assert_eq!(in_use(), PAGES);
+            touch(0..100);
+            guest.pager.sweep();
+            assert_eq!(in_use(), PAGES - 100);
+            guest.pager.evict(ALL).unwrap();
+            assert_eq!(in_use(), PAGES);
+            touch(0..PAGES);
+            assert_eq!(in_use(), 0);
+            for page in 0..PAGES {
+                let touched = if page < 100 { 3 } else { 2 };
+                assert_eq!(guest.byte(page).load(Ordering::Relaxed), touched);
+            }
+        });
+    }
+
+    #[test]
+    fn nothing_is_written_early_where_slots_are_few() {
+        let guest = TestGuest::new(128, Duration::ZERO);
+        guest.served(|| {
+            (0..PAGES).for_each(|page| guest.byte(page).store(1, Ordering::Relaxed));
+            guest.pager.write_early(ALL).unwrap();
+            let (total, in_use, _) = guest.pager.volume.fill();
+            assert!((1..=BATCH).contains(&(total - in_use)), "{in_use}");
+        });
     }
 
     #[test]

@@ -50,8 +50,6 @@ pub struct Traffic {
     pub reads: AtomicU64,
     /// Times that something was written.
     pub writes: AtomicU64,
-    /// Pages that left without being written, since their slots had their content already.
-    pub unchanged: AtomicU64,
 }
 
 impl Traffic {
@@ -70,6 +68,15 @@ pub struct Leaving<'a> {
     pub slot: Option<Slot>,
     /// What is in it.
     pub content: &'a Page,
+}
+
+/// Where pages are that were to be written.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The slot of each.
+    pub slots: Vec<Slot>,
+    /// How many had changed: the others were there already.
+    pub changed: u64,
 }
 
 /// Pages for slots one behind the other.
@@ -115,6 +122,12 @@ impl PagingVolume {
         (slots.total(), slots.in_use(), slots.high())
     }
 
+    /// Whether there are more free slots than that.
+    pub fn has_room(&self, slots: usize) -> bool {
+        let volume = self.slots();
+        volume.total() - volume.in_use() > slots
+    }
+
     /// Gives slots back.
     pub fn release(&self, slots: impl IntoIterator<Item = Slot>) {
         let mut volume = self.slots();
@@ -123,14 +136,14 @@ impl PagingVolume {
         }
     }
 
-    /// Writes pages of a guest, at most [`BLOCK_SLOTS`] that have no slot yet; gives the slot of each. What is there
-    /// already is not written again. After an error, slots that were there are as they were or hold what is new, and
+    /// Writes pages of a guest, at most [`BLOCK_SLOTS`] that have no slot yet. What is there already is not written
+    /// again. After an error, slots that were there are as they were or hold what is new, and
     /// there are no new ones.
     pub fn write(
         &self,
         guest: GuestNumber,
         leaving: &[Leaving<'_>],
-    ) -> Result<Vec<Slot>, VolumeError> {
+    ) -> Result<Written, VolumeError> {
         let owners: Vec<_> = leaving
             .iter()
             .map(|page| Owner {
@@ -151,12 +164,13 @@ impl PagingVolume {
             .iter()
             .map_while(|page| page.slot.or_else(|| fresh.next()))
             .collect();
-        let written = self.write_changed(leaving, &slots, &owners);
-        if let Err(error) = written {
-            self.release(taken);
-            return Err(VolumeError::Write(error));
+        match self.write_changed(leaving, &slots, &owners) {
+            Ok(changed) => Ok(Written { slots, changed }),
+            Err(error) => {
+                self.release(taken);
+                Err(VolumeError::Write(error))
+            }
         }
-        Ok(slots)
     }
 
     fn write_changed(
@@ -164,14 +178,15 @@ impl PagingVolume {
         leaving: &[Leaving<'_>],
         slots: &[Slot],
         owners: &[Owner],
-    ) -> io::Result<()> {
+    ) -> io::Result<u64> {
+        let mut changed = 0;
         let mut run = Run::default();
         for ((page, &slot), &owner) in leaving.iter().zip(slots).zip(owners) {
             let there = page.slot.and_then(|slot| self.slots().owner(slot));
             if there.is_some_and(|there| there.digest == owner.digest) {
-                self.traffic.unchanged.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
+            changed += 1;
             if !run
                 .owners
                 .last()
@@ -182,7 +197,8 @@ impl PagingVolume {
             run.content.extend_from_slice(page.content);
             run.owners.push((slot, owner));
         }
-        self.write_run(&mut run)
+        self.write_run(&mut run)?;
+        Ok(changed)
     }
 
     fn write_run(&self, run: &mut Run) -> io::Result<()> {
@@ -290,7 +306,8 @@ mod tests {
             .zip(&contents)
             .map(|(page, content)| leaving(page, None, content))
             .collect();
-        let slots = volume.write(GUEST, &pages).unwrap();
+        let Written { slots, changed } = volume.write(GUEST, &pages).unwrap();
+        assert_eq!(changed, 3);
         assert_eq!(
             read(&volume, GUEST, slots[2]).unwrap(),
             [(10, 1), (11, 2), (12, 3)]
@@ -307,14 +324,12 @@ mod tests {
             leaving(10, Some(slots[0]), &contents[0]),
             leaving(12, Some(slots[2]), &changed),
         ];
-        assert_eq!(volume.write(GUEST, &again).unwrap(), [slots[0], slots[2]]);
-        assert_eq!(
-            (
-                count(&volume.traffic.unchanged),
-                count(&volume.traffic.writes)
-            ),
-            (1, 2)
-        );
+        let written = Written {
+            slots: vec![slots[0], slots[2]],
+            changed: 1,
+        };
+        assert_eq!(volume.write(GUEST, &again).unwrap(), written);
+        assert_eq!(count(&volume.traffic.writes), 2);
         assert_eq!(
             read(&volume, GUEST, slots[0]).unwrap(),
             [(10, 1), (11, 2), (12, 9)]
@@ -327,7 +342,8 @@ mod tests {
     #[test]
     fn damage_is_noticed() {
         let (_directory, volume) = volume(64);
-        let slots = volume.write(GUEST, &[leaving(3, None, &page(1))]).unwrap();
+        let written = volume.write(GUEST, &[leaving(3, None, &page(1))]);
+        let slots = written.unwrap().slots;
         volume
             .file
             .write_all_at(b"x", slots[0].offset() + 99)
@@ -359,7 +375,7 @@ mod tests {
             .enumerate()
             .map(|(page, content)| leaving(page, None, content))
             .collect();
-        let slots = volume.write(GUEST, &pages).unwrap();
+        let slots = volume.write(GUEST, &pages).unwrap().slots;
         let refused = volume.write(GUEST, &[leaving(99, None, &page(2))]);
         assert!(matches!(refused, Err(VolumeError::Full(_))));
         assert_eq!(read(&volume, GUEST, slots[0]).unwrap().len(), BLOCK_SLOTS);

@@ -6,6 +6,7 @@
 
 use cp_core::command::{Command, CommandError, parse, split};
 use cp_core::diag::command::fit;
+use cp_core::paging::AgeList;
 use cp_core::respond::{HostView, SystemView, Usage};
 use cp_core::system::{
     Authority, Caller, Effect, Host, MessageClass, MessageService, NotTaken, System,
@@ -47,6 +48,11 @@ const WORDS: &[&str] = &[
     "20",
     "#CP",
     "ALLOC",
+    "AGELIST",
+    "EARLYWrites",
+    "KEEPSLOT",
+    "YES",
+    "NO",
 ];
 
 struct Machine;
@@ -70,6 +76,11 @@ impl Host for Machine {
 
     fn tmem(&self) -> bool {
         true
+    }
+
+    fn age_list(&self) -> Option<&AgeList> {
+        static LIST: AgeList = AgeList::new(20, false);
+        Some(&LIST)
     }
 }
 
@@ -145,7 +156,7 @@ fn of_others(system: &System, user: UserId) -> String {
     let view = system.view(&Machine);
     let mut user = view.user(user).expect("a user");
     user.settings.asked = None;
-    format!("{user:?} {}", view.mem_assist())
+    format!("{user:?} {} {:?}", view.mem_assist(), view.age_list())
 }
 
 /// Neither the case nor blanks matter, but in the text of a message.
