@@ -112,6 +112,40 @@ class Paging(Paged):
         # A guest that is slow to give them up is not waited for.
         self.assertLess(left * 2, taken)
 
+    def test_early_writes(self):
+        """What must leave has been written already, if the operator wants that; it is what it was all the same."""
+        self.start(96, "1G", "--early-writes")
+        guest = self.guest("LINUX01")
+        kept = self.fill(guest, 60)
+        size, = self.figures("query agelist", r"SIZE=(\d+)  EARLYWRITES=YES  KEEPSLOT=YES")
+        self.assertEqual(size, self.frames // 100 * 2)
+
+        def counts():
+            counters = self.cp.counters(guest.name)
+            return [counters[name] for name in ("pages_out", "pages_written", "pages_written_early")]
+
+        def more_leaves():
+            """Pages that leave, and are written as they do, when a guest needs a few frames."""
+            left, written, early = counts()
+            while counts()[0] == left:
+                guest.run("head -c 1000000 /dev/urandom >>/tmp/more")
+            now = counts()
+            return now[0] - left, now[1] - now[2] - (written - early)
+
+        # The list is full, of what nobody has used.
+        self.eventually(lambda: counts()[2] >= size, "pages are written early")
+        left, late = more_leaves()
+        self.assertLess(late * 4, left)
+        self.assertIn("HCPCFS003E", guest.run("vmcp set agelist earlywrites no", status=None))
+        self.cp.ctl("set", "agelist", "earlywrites", "no", "keepslot", "no")
+        self.assertIn("EARLYWRITES=NO  KEEPSLOT=NO", guest.run("vmcp query agelist"))
+        # What was written until then leaves first.
+        early = counts()[2]
+        more_leaves()
+        left, late = more_leaves()
+        self.assertGreater(late * 2, left)
+        self.assertEqual((counts()[2], guest.run("md5sum /tmp/kept")), (early, kept))
+
     def ends(self, guest, *wanted):
         """It ends by itself, and says why in one line."""
         self.assertNotEqual(guest.process.wait(60), 0)
