@@ -146,6 +146,37 @@ class Paging(Paged):
         self.assertGreater(late * 2, left)
         self.assertEqual((counts()[2], guest.run("md5sum /tmp/kept")), (early, kept))
 
+    def given_up(self, options, give_up):
+        """Pages of a file that is no more, most of them paged out, do not come back, and give their slots up."""
+        self.start(72)
+        # Linux does not say which pages are unused.
+        guest = self.guest("LINUX01", append="cmma=off", qemu=("-device", f"virtio-balloon-ccw{options}"))
+        kept = self.fill(guest, 5)
+        guest.run(f"yes | head -c {80 << 20} >/tmp/gone && rm /tmp/gone")
+        (_, preserved, came, _), slots = self.paged(guest), self.in_use()
+        give_up(guest)
+        least = 20 * MIB
+        self.eventually(lambda: self.paged(guest)[1] < preserved - least, "what was given up is not preserved any longer")
+        self.eventually(lambda: self.in_use() < slots - least, "nor has it slots")
+        self.assertLess(self.paged(guest)[2] - came, least // 2)
+        return guest, kept
+
+    def test_balloon(self):
+        def inflate(guest):
+            guest.run("modprobe virtio_balloon")
+            guest.qmp("balloon", value=96 << 20)
+            self.eventually(lambda: guest.qmp("query-balloon")["actual"] == 96 << 20, "the balloon is full", 120)
+
+        guest, kept = self.given_up("", inflate)
+        guest.qmp("balloon", value=256 << 20)
+        self.eventually(lambda: guest.qmp("query-balloon")["actual"] == 256 << 20, "the balloon is empty", 120)
+        other = guest.run(f"yes other | head -c {80 << 20} | tee /tmp/other | md5sum")
+        self.assertEqual(guest.run("md5sum </tmp/other; md5sum /tmp/kept"), f"{other}\n{kept}")
+
+    def test_free_page_reporting(self):
+        guest, kept = self.given_up(",free-page-reporting=on", lambda guest: guest.run("modprobe virtio_balloon"))
+        self.assertEqual(guest.run("md5sum /tmp/kept"), kept)
+
     def ends(self, guest, *wanted):
         """It ends by itself, and says why in one line."""
         self.assertNotEqual(guest.process.wait(60), 0)

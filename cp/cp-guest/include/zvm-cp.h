@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ZVM_CP_ABI_VERSION 5u
+#define ZVM_CP_ABI_VERSION 6u
 
 /* Name of the data symbol, a struct zvm_cp_ops, that the library exports */
 #define ZVM_CP_OPS_SYMBOL "zvm_cp_ops"
@@ -241,6 +241,12 @@ struct zvm_cp_ops {
      */
     void (*device)(void *cp, const char *name, uint64_t address,
                    uint64_t length, bool write);
+    /*
+     * A device discards @length bytes of storage from the absolute address
+     * @address, both multiples of 4096, by zvm_cp_host.discard.  0, or -1 if
+     * that cannot be done.  Any thread; may block.
+     */
+    int (*discard)(void *cp, uint64_t address, uint64_t length);
     /* What zvm_cp_host.exclusive asked for; must not take long. */
     void (*exclusive)(void *cp);
     /* What zvm_cp_host.hold asked for; no CPU is running. */

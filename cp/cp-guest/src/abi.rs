@@ -7,7 +7,7 @@
 use std::ffi::{c_char, c_int, c_void};
 
 /// `ZVM_CP_ABI_VERSION`
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 /// `ZVM_CP_ERROR_SIZE`
 pub const ERROR_SIZE: usize = 256;
 
@@ -122,6 +122,7 @@ pub struct Ops {
     pub take_page: unsafe extern "C" fn(*mut c_void, *mut u64, *mut bool) -> bool,
     pub block_volatility: unsafe extern "C" fn(*mut c_void, u64),
     pub device: unsafe extern "C" fn(*mut c_void, *const c_char, u64, u64, bool),
+    pub discard: unsafe extern "C" fn(*mut c_void, u64, u64) -> c_int,
     pub exclusive: unsafe extern "C" fn(*mut c_void),
     pub held: unsafe extern "C" fn(*mut c_void),
     pub has_irq: unsafe extern "C" fn(*mut c_void, u32) -> bool,
@@ -232,6 +233,7 @@ mod tests {
             take_page,
             block_volatility,
             device,
+            discard,
             exclusive,
             held,
             has_irq,

@@ -50,6 +50,7 @@ pub static zvm_cp_ops: abi::Ops = abi::Ops {
     take_page,
     block_volatility,
     device,
+    discard,
     exclusive,
     held,
     has_irq,
@@ -541,6 +542,21 @@ unsafe extern "C" fn device(
         let name = optional(name).unwrap_or_default().to_string_lossy();
         with(cp, (), |guest| guest.device(&name, address, length, write));
     }
+}
+
+/// `zvm_cp_ops.discard`
+///
+/// # Safety
+///
+/// `cp` comes from `open` and has not been closed.
+unsafe extern "C" fn discard(cp: *mut c_void, address: u64, length: u64) -> c_int {
+    // SAFETY: The caller promises it.
+    let discarded = unsafe {
+        with(cp, Err(NotDiscarded), |guest| {
+            guest.discard(address, length)
+        })
+    };
+    discarded.map_or(-1, |()| 0)
 }
 
 /// `zvm_cp_ops.exclusive`

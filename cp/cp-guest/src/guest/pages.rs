@@ -10,7 +10,7 @@ use cp_proto::Report;
 use cp_proto::counters::Counter;
 
 use super::{Exception, Guest, Shared};
-use crate::host::Host;
+use crate::host::{Host, NotDiscarded};
 use crate::link::{Receiver, System};
 use crate::page_states::Access;
 
@@ -42,6 +42,12 @@ impl<H: Host, S: System> Guest<H, S> {
     /// A CPU touched a discarded page.
     pub fn count_block_volatility(&self) {
         self.shared.counters.add(Counter::BlockVolatility, 1);
+    }
+
+    /// A device, a balloon say, gives the memory of pages back.
+    pub fn discard(&self, address: u64, bytes: u64) -> Result<(), NotDiscarded> {
+        let Shared { host, pages, .. } = &*self.shared;
+        pages.release(host, address, bytes)
     }
 
     /// The oracle: a device gets or gives up storage. If the guest does not need what is in it, it will lose data one
@@ -436,6 +442,21 @@ mod tests {
         machine.want(SELECTION);
         machine.run_exclusive();
         assert_eq!(machine.taken(), [Taken::default()]);
+    }
+
+    #[test]
+    fn what_a_device_discards_is_worth_nothing_wherever_it_is() {
+        let machine = machine();
+        let page = 8 * PAGE_SIZE;
+        machine.shared.pages().page_out(page);
+        assert_eq!(machine.guest.discard(page, 2 * PAGE_SIZE), Ok(()));
+        assert_eq!(machine.guest.access(page), Ok(Access::Now));
+        assert_eq!(
+            *machine.host.discarded.lock().unwrap(),
+            [(page, 2 * PAGE_SIZE)]
+        );
+        *machine.host.refuse_discard.lock().unwrap() = Some(NotDiscarded);
+        assert_eq!(machine.guest.discard(page, PAGE_SIZE), Err(NotDiscarded));
     }
 
     #[test]

@@ -302,8 +302,10 @@ impl RealMemory {
             if swept.elapsed() >= SWEEP_INTERVAL {
                 let before = std::mem::replace(&mut traffic, self.volume.traffic.operations());
                 self.rate.store(traffic - before, Ordering::Relaxed);
+                let pagers = self.pagers().clone();
+                pagers.iter().for_each(|pager| pager.give_up_lost());
                 if available < self.frames / SWEEP_PART {
-                    self.pagers().clone().iter().for_each(|pager| pager.sweep());
+                    pagers.iter().for_each(|pager| pager.sweep());
                     guests.sweep();
                     changed = true;
                 }

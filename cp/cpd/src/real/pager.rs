@@ -690,6 +690,19 @@ impl Pager {
         Ok(changed)
     }
 
+    /// Gives up the slots of pages whose content the guest has given up: they are zero, but nobody has looked.
+    pub fn give_up_lost(&self) {
+        let mut state = self.lock();
+        for page in 0..state.map.pages() {
+            if let Place::Out(slot) = state.map.place(page)
+                && !self.is_preserved(page)
+            {
+                self.volume.release([slot]);
+                state.map.put(page, Place::Frame);
+            }
+        }
+    }
+
     /// Gives up the slots of pages that are in frames as well.
     pub fn give_up_kept(&self) {
         let slots = self.lock().map.give_up_kept();
@@ -1166,6 +1179,25 @@ pub mod tests {
             assert_eq!((census.unused, census.volatile), (1, 1));
             guest.pager.evict(ALL).unwrap();
             assert_eq!(guest.pager.resident(), 2);
+        });
+    }
+
+    #[test]
+    fn what_the_guest_gives_up_needs_no_slot() {
+        let guest = TestGuest::new(1024, Duration::ZERO);
+        guest.served(|| {
+            for page in 0..PAGES {
+                guest.byte(page).store(1, Ordering::Relaxed);
+            }
+            guest.pager.evict(ALL).unwrap();
+            (10..20).for_each(|page| guest.release(page));
+            guest.essa(20, Operation::SetVolatile);
+            guest.pager.give_up_lost();
+            assert_eq!(guest.pager.volume.fill().1, PAGES - 11);
+            assert_eq!(guest.pager.view().preserved, PAGES as u64 - 11);
+            for (page, value) in [(9, 1), (10, 0), (19, 0), (21, 1)] {
+                assert_eq!(guest.byte(page).load(Ordering::Relaxed), value, "{page}");
+            }
         });
     }
 
