@@ -3,10 +3,13 @@
 
 On the release kernel: it is the Control Program that is looked at.
 """
+import pathlib
+import tempfile
 import unittest
 
 import lives
 import paging
+from coopguest import BUILD, Guest
 from systems import KERNEL
 
 # Processes that have memory of their own, and look at it when told so: index() reads all of it as a program does, not
@@ -117,6 +120,27 @@ class Pfault(paging.Paged):
         self.assertGreater(self.rests(guest), 20)
         self.eventually(lambda: int(guest.run(TAKEN)) == sum(self.counts(guest)), "each interruption was taken once")
         self.assertEqual(self.counts(guest)[2], 0)
+
+    def test_kexec(self):
+        """Nor has the kernel that comes next, at once and in the same memory, when page faults were on their way."""
+        kernel = BUILD / f"kernel-{KERNEL}" / "bzImage"
+        initramfs = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "initramfs"
+        Guest(None, kernel=KERNEL).initramfs(initramfs)
+        self.start(96, "1G", "--page-latency", "10000")
+        guest = self.boot(self.cp, "LINUX01", memory="256M", add=((kernel, "/next/kernel"), (initramfs, "/next/initramfs")))
+        names = [f"keeper{number}" for number in range(6)]
+        self.keep(guest, names, 4)
+        guest.run('/selftests/next_kernel load /next/kernel /next/initramfs "$(cat /proc/cmdline) next"')
+        inits, _, forgotten = self.counts(guest)
+        guest.run("touch /go; (sleep 0.5; /selftests/next_kernel run) </dev/null >/dev/null 2>&1 &")
+        guest.ready()
+        self.assertIn("next", guest.run("cat /proc/cmdline"))
+        self.assertGreater(self.counts(guest)[0], inits + 5)
+        self.assertGreater(self.counts(guest)[2], forgotten)
+        # One that was meant for the old kernel would be one completion too many.
+        self.rests(guest)
+        self.assertEqual(guest.run("echo alive"), "alive")
+        self.assertEqual(self.in_flight(guest), 0)
 
     def test_reset(self):
         """A guest that starts again has no part in what came before, and the same rights."""
