@@ -125,6 +125,7 @@ impl ServiceMachine {
                 self.policy.undelivered(&decision);
             }
         }
+        tracing::debug!("VMRM has looked at {} guests", sample.guests.len());
     }
 
     /// Sends the message, and lets the administrator know.
