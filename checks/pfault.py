@@ -75,7 +75,7 @@ class Pfault(paging.Paged):
 
     def preserved_after_others(self, guest):
         """How many pages are paged out after others were used."""
-        guest.run(f"yes | head -c {80 << 20} >/other")
+        guest.run("/selftests/hog 80 1")
         return self.paged(guest)[1]
 
     def look(self, guest, names):
