@@ -13,6 +13,7 @@ MESON_VERSION=1.8.2
 SPHINX_VERSION=9.0.4
 PYFLAKES_VERSION=3.4.0
 MATPLOTLIB_VERSION=3.10.8
+NEXT_SUITE=forky
 # Debian's own toolchain, whatever else is installed for this user.
 export PATH=$CACHE/bindgen-$BINDGEN_VERSION/bin:/usr/bin:/bin:/usr/sbin:/sbin
 export LIBCLANG_PATH=/usr/lib/llvm-22/lib
@@ -115,6 +116,40 @@ mirror() {
 		found=$(sed -n "s/^deb .*\(https\?:[^ ]*\) *$suite .*/\1/p" /etc/apt/sources.list 2>/dev/null | head -1)
 	[ -n "$found" ] || die "apt-get names no mirror for $suite; see /etc/apt/sources.list"
 	echo "$found"
+}
+
+# A private apt: other suites and another architecture, without a change to the
+# host's configuration, from the mirror that the host itself uses.
+private_apt() {
+	local arch=$1 dir=$CACHE/apt-$1 mirror
+	shift
+	mirror=$(mirror) || exit
+	mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial" "$dir/etc"
+	touch "$dir/state/status"
+	local signed="signed-by=/usr/share/keyrings/debian-archive-keyring.gpg"
+	{
+		echo "deb [$signed] $mirror trixie main"
+		if [ "$arch" = amd64 ]; then
+			echo "deb [$signed] $mirror trixie-backports main"
+			echo "deb-src [$signed] $mirror trixie main"
+		else
+			echo "deb [$signed] $mirror $NEXT_SUITE main"
+		fi
+	} >"$dir/etc/sources.list"
+	cat >"$dir/apt.conf" <<-EOF
+		Dir::State "$dir/state";
+		Dir::State::status "$dir/state/status";
+		Dir::Cache "$dir/cache";
+		Dir::Etc::sourcelist "$dir/etc/sources.list";
+		Dir::Etc::sourceparts "/dev/null";
+		Dir::Etc::preferencesparts "/dev/null";
+		APT::Architecture "$arch";
+		APT::Architectures { "$arch"; };
+		APT::Sandbox::User "root";
+		Acquire::Languages "none";
+		Acquire::Retries "3";
+	EOF
+	(cd "$DOWNLOADS" && APT_CONFIG=$dir/apt.conf "$@")
 }
 
 # A program or library in Python, in an environment of its own in the cache.
