@@ -51,6 +51,14 @@ def agreed_states(guest, most=128, tries=10):
     raise Failed(f"{guest.name} and its host see states that are {apart} pages apart")
 
 
+def stable_by_kind(guest, states):
+    """What the resident pages are that stay stable."""
+    lines = guest.run("/selftests/page_kinds").splitlines()
+    kinds = {name: int(count) for count, name in (line.split(None, 1) for line in lines)}
+    kinds["other kernel memory"] = states["S"]["tot"] - sum(kinds.values())
+    return {name: count for name, count in sorted(kinds.items(), key=lambda kind: -kind[1]) if count}
+
+
 def share(states):
     """Volatile pages in percent of the resident ones."""
     return 100 * states["V"]["r"] / states["tot"]["r"]
