@@ -6,7 +6,7 @@ MINUTES ?= 2
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup qemu cp userland release debug builtin kasan vanilla all disk database matplotlib run check check-hooks check-kasan bench lab soak fuzz console patches check-fresh clean
+.PHONY: help setup qemu cp userland release debug builtin kasan vanilla all disk database debian matplotlib run check check-hooks check-kasan bench lab soak fuzz console patches check-fresh clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -19,6 +19,10 @@ qemu cp userland disk database matplotlib: setup
 
 release debug builtin kasan vanilla: setup
 	@scripts/build kernel $@
+
+debian: qemu userland ## a disk with Debian and its kernel, for scripts/guest run --image debian
+	@scripts/build kernel debian
+	@scripts/build debian
 
 all: qemu cp userland release debug builtin ## build everything
 

@@ -203,12 +203,15 @@ class Monitor:
 class Guest:
     """A guest that runs commands as root, one after the other."""
 
-    def __init__(self, cp, name="LINUX01", memory="512M", cpus=2, kernel="release",
+    def __init__(self, cp, name="LINUX01", memory="512M", cpus=2, kernel=None,
                  hypervisor="zvm", add=(), disks=(), append="", console=False, timeout=300,
-                 qemu=(), device="", count=False, cache="writeback"):
+                 qemu=(), device="", count=False, cache="writeback", image=None):
         self.cp, self.name, self.memory, self.cpus = cp, name, memory, cpus
-        self.kernel = BUILD / f"kernel-{kernel}"
+        # That of the image, if nothing else is said.
+        self.kernel = BUILD / f"kernel-{kernel or image or 'release'}"
         self.hypervisor, self.add, self.disks = hypervisor, add, disks
+        # The system that it comes up with, such as "debian"; without, it is what is in the initramfs.
+        self.image = image
         # Options of the kernel for all guests of a run: COOPMEM_APPEND.
         self.append = f"{append} {os.environ.get('COOPMEM_APPEND', '')}"
         self.console, self.timeout = console, timeout
@@ -227,12 +230,13 @@ class Guest:
         cpio = Cpio()
         cpio.add((BUILD / "userland").resolve(), "/")
         cpio.device("dev/console", 5, 1)
-        cpio.add(self.kernel / "lib" / "modules", "lib/modules")
-        cpio.add(self.kernel / "c", "lib/cmm-c")
+        top, lib = ("image/", "usr/lib") if self.image else ("", "lib")
+        cpio.add(self.kernel / "lib" / "modules", f"{top}{lib}/modules")
+        cpio.add(self.kernel / "c", f"{top}{lib}/cmm-c")
         if (self.kernel / "selftests").exists():
-            cpio.add(self.kernel / "selftests", "selftests")
+            cpio.add(self.kernel / "selftests", f"{top}selftests")
         for source, target in self.add:
-            cpio.add(source, target)
+            cpio.add(source, top + target)
         path.write_bytes(cpio.finish())
 
     def _command(self):
@@ -260,6 +264,10 @@ class Guest:
                       f"socket={self.cp.socket}{self.device}"]
         elif self.hypervisor == "kvm":
             words += ["-device", f"zvm-cp,library={library},userid={self.name},flavour=kvm{self.device}"]
+        if self.image:
+            # What the guest writes is gone with it.
+            words += ["-drive", f"file={BUILD}/{self.image}/{self.image}.ext4,format=raw,if=none,id=image,snapshot=on",
+                      "-device", "virtio-blk-ccw,drive=image,serial=image"]
         for number, image in enumerate(self.disks):
             # An image that nobody may write is for several guests at once.
             access = "off" if os.stat(image).st_mode & 0o222 else "on"
