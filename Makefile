@@ -6,7 +6,7 @@ MINUTES ?= 2
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup qemu cp userland release debug builtin kasan vanilla all disk database debian matplotlib run check check-hooks check-kasan bench lab soak fuzz console patches check-fresh clean
+.PHONY: help setup qemu cp userland release debug builtin kasan vanilla all disk database debian matplotlib run check check-hooks check-kasan bench bench-debian lab soak fuzz console patches check-fresh clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -39,6 +39,9 @@ bench: qemu cp userland release vanilla disk ## measure; text, and build/bench/*
 	@bench/cmm
 	@bench/page_hint
 	@bench/tmem
+
+bench-debian: qemu cp userland release debian ## what the pages of a server with Debian are
+	@bench/debian
 
 lab: qemu cp userland release vanilla disk database matplotlib ## what each answer to overcommit is worth (LAB=quick: 10 minutes; LAB=full)
 	@bench/lab
