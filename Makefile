@@ -6,7 +6,7 @@ MINUTES ?= 2
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup qemu cp userland release debug builtin kasan vanilla all disk database debian matplotlib run check check-hooks check-kasan bench bench-debian lab soak fuzz console patches check-fresh clean
+.PHONY: help setup qemu cp userland release debug builtin kasan vanilla all disk database debian matplotlib run check check-debian check-hooks check-kasan bench bench-debian lab soak fuzz console patches check-fresh clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -40,7 +40,7 @@ bench: qemu cp userland release vanilla disk ## measure; text, and build/bench/*
 	@bench/page_hint
 	@bench/tmem
 
-bench-debian: qemu cp userland release debian ## what the pages of a server with Debian are
+bench-debian: qemu cp userland debian ## what the pages of a server with Debian are
 	@bench/debian
 
 lab: qemu cp userland release vanilla disk database matplotlib ## what each answer to overcommit is worth (LAB=quick: 10 minutes; LAB=full)
@@ -52,6 +52,9 @@ soak: qemu cp userland release disk ## guests come, work and go in too few frame
 
 fuzz: setup ## a fuzzer looks for bytes from outside that the Control Program takes wrongly (SECONDS=60)
 	@scripts/fuzz $(SECONDS) $(TARGET)
+
+check-debian: qemu cp userland debian ## kselftests and a torture in guests with Debian (long)
+	@scripts/check debian
 
 check-hooks: qemu cp userland release ## leave each hook in mm out, and see who notices (long)
 	@scripts/check-hooks $(HOOK)

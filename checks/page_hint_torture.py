@@ -16,7 +16,7 @@ import tempfile
 import unittest
 
 from coopguest import ControlProgram, Guest
-from systems import KERNEL, PAGE, SystemCheck, vmstat
+from systems import IMAGE, KERNEL, PAGE, SystemCheck, vmstat
 
 SECONDS = int(os.environ.get("TORTURE_SECONDS", "15"))
 CELL, WORDS, FILE_CELLS = 512, 64, 8192
@@ -69,7 +69,7 @@ class Hinting:
             self.cp = stack.enter_context(ControlProgram())
             self.guest = stack.enter_context(Guest(
                 self.cp, memory=self.memory, kernel=KERNEL, disks=[self.image(name) for name in self.names],
-                append=self.append, device="unused=exception,oracle=on"))
+                append=self.append, device="unused=exception,oracle=on", image=IMAGE))
             self.guest.run("modprobe xfs && modprobe erofs && cd /proc/sys/vm && echo 1 >page_hint_volatile && echo 0 >page_hint_age")
             self.stack = stack.pop_all()
         return self

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """What the checks of whole systems share: guests, ways to look at them, and how to talk to cpd in its own words.
 
-COOPMEM_KERNEL=release runs them on another kernel than the debug one.
+COOPMEM_KERNEL=release runs them on another kernel than the debug one, COOPMEM_IMAGE=debian the tortures in
+another system than that of the initramfs.
 """
 import atexit
 import concurrent.futures
@@ -16,7 +17,8 @@ import unittest
 
 from coopguest import CP_BIN, ControlProgram, Guest, megabytes
 
-KERNEL = os.environ.get("COOPMEM_KERNEL", "debug")
+IMAGE = os.environ.get("COOPMEM_IMAGE")
+KERNEL = os.environ.get("COOPMEM_KERNEL", IMAGE or "debug")
 PAGE = 4096
 # Pages of a guest with 256 MiB.
 STORAGE = 65536
