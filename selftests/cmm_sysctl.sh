@@ -6,7 +6,7 @@
 # Writes a text, with escapes of printf, in one write. Prints why it is refused.
 store() {
 	# shellcheck disable=SC2059
-	printf "$2" >"$WORK/text"
+	printf -- "$2" >"$WORK/text"
 	dd if="$WORK/text" of="$VM/cmm_$1" bs=64k conv=notrunc 2>"$WORK/error" && return 0
 	sed -n 's/^dd: [^:]*: //p' "$WORK/error"
 	return 1
