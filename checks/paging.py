@@ -9,6 +9,7 @@ import pathlib
 import re
 import signal
 import tempfile
+import time
 import unittest
 
 from coopguest import ControlProgram, Guest, GuestDied
@@ -124,12 +125,19 @@ class Paging(Paged):
             counters = self.cp.counters(guest.name)
             return [counters[name] for name in ("pages_out", "pages_written", "pages_written_early")]
 
+        def settled():
+            """What is counted when the looks of some seconds have found nothing to do."""
+            found = None
+            while found != (found := counts()):
+                time.sleep(3)
+            return found
+
         def more_leaves():
             """Pages that leave, and are written as they do, when a guest needs a few frames."""
-            left, written, early = counts()
+            left, written, early = settled()
             while counts()[0] == left:
-                guest.run("head -c 1000000 /dev/urandom >>/tmp/more")
-            now = counts()
+                guest.run("head -c 100000 /dev/urandom >>/tmp/more")
+            now = settled()
             return now[0] - left, now[1] - now[2] - (written - early)
 
         # The list is full, of what nobody has used.
@@ -140,8 +148,9 @@ class Paging(Paged):
         self.cp.ctl("set", "agelist", "earlywrites", "no", "keepslot", "no")
         self.assertIn("EARLYWRITES=NO  KEEPSLOT=NO", guest.run("vmcp query agelist"))
         # What was written until then leaves first.
-        early = counts()[2]
-        more_leaves()
+        early, gone = counts()[2], 0
+        while gone < size:
+            gone += more_leaves()[0]
         left, late = more_leaves()
         self.assertGreater(late * 2, left)
         self.assertEqual((counts()[2], guest.run("md5sum /tmp/kept")), (early, kept))
