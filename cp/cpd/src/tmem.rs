@@ -111,15 +111,16 @@ impl TmemStore {
         self.ephemeral.load(Ordering::Relaxed)
     }
 
-    /// Evicts ephemeral pages until that many frames are free.
-    pub fn evict(&self, frames: u64) {
-        let mut left = frames;
-        while left > 0 {
-            match self.lock().evict(left.min(TRIM_PAGES)) {
-                0 => return,
-                freed => left = left.saturating_sub(freed),
+    /// Evicts ephemeral pages until that many frames are free; tells how many are.
+    pub fn evict(&self, frames: u64) -> u64 {
+        let mut all = 0;
+        while all < frames {
+            match self.lock().evict((frames - all).min(TRIM_PAGES)) {
+                0 => break,
+                freed => all += freed,
             }
         }
+        all
     }
 
     fn next_epoch(&self) -> Epoch {

@@ -228,26 +228,30 @@ impl RealMemory {
     /// Sees to it that the next block that comes in finds frames.
     fn make_room(&self) -> Result<(), PagerError> {
         let needed = BLOCK_SLOTS as u64;
-        if self.available() >= needed {
-            return Ok(());
+        while self.available() < needed {
+            let taken = self.take(self.marks.wanted(self.available()), &self.census());
+            match taken {
+                _ if self.available() >= needed => break,
+                Ok(0) => return Err(VolumeError::Full(Full).into()),
+                // Whoever uses storage for the first time takes a frame at once, as fast as they become free.
+                Ok(_) => {}
+                Err(error) => return Err(error),
+            }
         }
-        let taken = self.take(self.marks.wanted(self.available()), &self.census());
-        match taken {
-            _ if self.available() >= needed => Ok(()),
-            Ok(()) => Err(VolumeError::Full(Full).into()),
-            error => error,
-        }
+        Ok(())
     }
 
-    /// Takes frames from stable pages of guests and from ephemeral pages of transcendent memory, the oldest first.
-    fn take(&self, wanted: u64, census: &[(Arc<Pager>, Census)]) -> Result<(), PagerError> {
+    /// Takes frames from stable pages of guests and from ephemeral pages of transcendent memory, the oldest first; tells
+    /// how many.
+    fn take(&self, wanted: u64, census: &[(Arc<Pager>, Census)]) -> Result<u64, PagerError> {
         let quotas = demand(wanted, &self.ages(census));
-        if let Some(tmem) = &self.tmem {
-            tmem.evict(quotas[0].iter().sum());
-        }
+        let evict = |frames| self.tmem.as_ref().map_or(0, |tmem| tmem.evict(frames));
+        let evicted = evict(quotas[0].iter().sum());
         let page_out = || {
-            let mut guests = census.iter().zip(&quotas[1..]);
-            guests.try_for_each(|((pager, _), &quota)| pager.evict(quota).map(drop))
+            let guests = census.iter().zip(&quotas[1..]);
+            guests
+                .map(|((pager, _), &quota)| pager.evict(quota))
+                .sum::<Result<u64, _>>()
         };
         let mut paged = page_out();
         if matches!(paged, Err(PagerError::Volume(VolumeError::Full(_)))) {
@@ -255,13 +259,11 @@ impl RealMemory {
             census.iter().for_each(|(pager, _)| pager.give_up_kept());
             paged = page_out();
         }
-        if paged.is_err()
-            && let Some(tmem) = &self.tmem
-        {
+        if paged.is_err() {
             // There is no room on the volume, say: then younger ones must do.
-            tmem.evict(self.marks.wanted(self.available()));
+            evict(self.marks.wanted(self.available()));
         }
-        paged
+        paged.map(|paged| evicted + paged)
     }
 
     /// How old what may leave is: in ephemeral pools, then of each guest.
@@ -374,32 +376,50 @@ mod tests {
     use super::*;
     use pager::tests::{ALL, PAGES, TestGuest};
 
-    #[test]
-    fn a_full_volume_uses_the_slots_that_other_guests_keep() {
+    /// With a volume for all pages of one guest.
+    fn real_memory(frames: u64) -> RealMemory {
         let directory = tempfile::tempdir().unwrap();
         let setup = Setup {
-            frames: 4 * PAGES as u64,
+            frames,
             volume: directory.path().join("page"),
             slots: PAGES as u32,
             early_writes: false,
             latency: Duration::ZERO,
         };
-        let real = RealMemory::new(&setup, None).unwrap();
-        let guest =
-            |number| TestGuest::with_volume(number, Arc::clone(&real.volume), Duration::ZERO);
-        let (first, second) = (guest(0), guest(1));
-        real.pagers()
-            .extend([&first, &second].map(|guest| Arc::clone(&guest.pager)));
-        let fill = |guest: &TestGuest| {
-            (0..PAGES).for_each(|page| guest.byte(page).store(1, Ordering::Relaxed));
-        };
+        RealMemory::new(&setup, None).unwrap()
+    }
+
+    fn guest(real: &RealMemory, number: u32) -> TestGuest {
+        let guest = TestGuest::with_volume(number, Arc::clone(&real.volume), Duration::ZERO);
+        real.pagers().push(Arc::clone(&guest.pager));
+        guest
+    }
+
+    /// Storage that is used for the first time takes frames although there are none.
+    #[test]
+    fn room_is_made_until_there_is_some() {
+        let real = real_memory(PAGES as u64 / 4);
+        let guest = guest(&real, 0);
+        guest.served(|| {
+            guest.fill(1);
+            // What is taken at once would not do.
+            assert!(guest.pager.resident() - real.marks.wanted(0) > real.frames);
+            real.make_room().unwrap();
+            assert!(real.available() >= BLOCK_SLOTS as u64);
+        });
+    }
+
+    #[test]
+    fn a_full_volume_uses_the_slots_that_other_guests_keep() {
+        let real = real_memory(4 * PAGES as u64);
+        let (first, second) = (guest(&real, 0), guest(&real, 1));
         first.served(|| {
             second.served(|| {
                 // All slots are those of the second guest, whose pages are in frames again.
-                fill(&second);
+                second.fill(1);
                 second.pager.evict(ALL).unwrap();
-                fill(&second);
-                fill(&first);
+                second.fill(1);
+                first.fill(1);
                 let half = PAGES as u64 / 2;
                 real.take(half, &real.census()).unwrap();
                 assert_eq!(

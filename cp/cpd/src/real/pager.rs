@@ -811,6 +811,11 @@ pub mod tests {
             &self.storage[page * PAGE_SIZE as usize + 77]
         }
 
+        /// Stores to each page.
+        pub fn fill(&self, value: u8) {
+            (0..PAGES).for_each(|page| self.byte(page).store(value, Ordering::Relaxed));
+        }
+
         /// Runs something while the pager serves.
         pub fn served<T>(&self, run: impl FnOnce() -> T) -> T {
             let (end, close) = pipe().unwrap();
@@ -1069,10 +1074,7 @@ pub mod tests {
         let guest = TestGuest::new(1024, Duration::ZERO);
         guest.served(|| {
             let written = || (guest.pager.view().written, guest.pager.view().written_early);
-            let fill = |value| {
-                (0..PAGES).for_each(|page| guest.byte(page).store(value, Ordering::Relaxed));
-            };
-            fill(1);
+            guest.fill(1);
             guest.essa(0, Operation::SetVolatile);
             guest.byte(1).store(0, Ordering::Relaxed);
             guest.pager.write_early(ALL).unwrap();
@@ -1094,7 +1096,7 @@ pub mod tests {
                 assert_eq!(guest.byte(page).load(Ordering::Relaxed), value, "{page}");
             }
             // What has come back is written early again only if it has changed.
-            fill(1);
+            guest.fill(1);
             guest.byte(9).store(7, Ordering::Relaxed);
             guest.pager.write_early(ALL).unwrap();
             let (all, early) = written();
@@ -1142,7 +1144,7 @@ pub mod tests {
     fn nothing_is_written_early_where_slots_are_few() {
         let guest = TestGuest::new(128, Duration::ZERO);
         guest.served(|| {
-            (0..PAGES).for_each(|page| guest.byte(page).store(1, Ordering::Relaxed));
+            guest.fill(1);
             guest.pager.write_early(ALL).unwrap();
             let (total, in_use, _) = guest.pager.volume.fill();
             assert!((1..=BATCH).contains(&(total - in_use)), "{in_use}");
@@ -1153,28 +1155,16 @@ pub mod tests {
     fn what_the_guest_gives_up_does_not_come_back() {
         let guest = TestGuest::new(1024, Duration::ZERO);
         guest.served(|| {
-            for page in 0..PAGES {
-                guest.byte(page).store(1, Ordering::Relaxed);
-            }
+            guest.fill(1);
             guest.pager.evict(ALL).unwrap();
             // DIAGNOSE X'10', and ESSA: set unused.
             guest.release(5);
-            let unused = Operation::SetUnused;
-            assert!(
-                guest
-                    .states
-                    .execute(address(6), unused)
-                    .unwrap()
-                    .is_preserved()
-            );
+            assert!(guest.essa(6, Operation::SetUnused).is_preserved());
             assert_eq!(guest.byte(5).load(Ordering::Relaxed), 0);
             assert_eq!(guest.byte(6).load(Ordering::Relaxed), 0);
             assert_eq!(guest.byte(7).load(Ordering::Relaxed), 1);
             // Unused and volatile pages are for others to take.
-            guest
-                .states
-                .execute(address(7), Operation::SetVolatile)
-                .unwrap();
+            guest.essa(7, Operation::SetVolatile);
             let census = guest.pager.census();
             assert_eq!((census.unused, census.volatile), (1, 1));
             guest.pager.evict(ALL).unwrap();
@@ -1186,9 +1176,7 @@ pub mod tests {
     fn what_the_guest_gives_up_needs_no_slot() {
         let guest = TestGuest::new(1024, Duration::ZERO);
         guest.served(|| {
-            for page in 0..PAGES {
-                guest.byte(page).store(1, Ordering::Relaxed);
-            }
+            guest.fill(1);
             guest.pager.evict(ALL).unwrap();
             (10..20).for_each(|page| guest.release(page));
             guest.essa(20, Operation::SetVolatile);
@@ -1295,9 +1283,7 @@ pub mod tests {
     fn the_oldest_leave_first_and_the_held_ones_stay() {
         let guest = TestGuest::new(1024, Duration::from_millis(1));
         guest.served(|| {
-            for page in 0..PAGES {
-                guest.byte(page).store(1, Ordering::Relaxed);
-            }
+            guest.fill(1);
             for _ in 0..2 {
                 guest.forget_use();
                 (0..100).for_each(|page| guest.byte(page).store(2, Ordering::Relaxed));
