@@ -3,14 +3,11 @@
 
 On the release kernel: it is the kernel that comes next that looks.
 """
-import pathlib
-import tempfile
 import unittest
 
 import page_hint_torture as torture
-from coopguest import BUILD, Guest
 from hinting import reclaim, sweep
-from systems import KERNEL, PAGE, fill_memory
+from systems import PAGE, fill_memory
 
 
 class Handed(torture.HintCheck):
@@ -22,9 +19,7 @@ class Handed(torture.HintCheck):
 
     def hand_over(self, verb, memory, options=""):
         """Loads a kernel into a guest that is full of page cache, of which the host then takes all that it may."""
-        initramfs = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "initramfs"
-        kernel = BUILD / f"kernel-{KERNEL}" / "bzImage"
-        Guest(None, kernel=KERNEL).initramfs(initramfs)
+        kernel, initramfs = self.next_kernel()
         hinting = self.enterContext(torture.Hinting(("erofs",), {
             "data": self.DATA, "bzImage": kernel.read_bytes(), "initramfs": initramfs.read_bytes() + self.MORE},
             options, memory))
@@ -40,9 +35,7 @@ class Handed(torture.HintCheck):
     def test_kexec(self):
         hinting = self.hand_over("load", "384M")
         guest = self.watch(hinting.guest)
-        guest.run("(sleep 1; /selftests/next_kernel run) >/dev/null 2>&1 &")
-        guest.ready()
-        self.assertIn("next", guest.run("cat /proc/cmdline"))
+        self.run_next_kernel(guest)
         fill_memory(guest)
 
     def test_kdump(self):

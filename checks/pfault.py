@@ -3,13 +3,10 @@
 
 On the release kernel: it is the Control Program that is looked at.
 """
-import pathlib
-import tempfile
 import unittest
 
 import lives
 import paging
-from coopguest import BUILD, Guest
 from systems import KERNEL
 
 # Processes that have memory of their own, and look at it when told so: index() reads all of it as a program does, not
@@ -123,19 +120,16 @@ class Pfault(paging.Paged):
 
     def test_kexec(self):
         """Nor has the kernel that comes next, at once and in the same memory, when page faults were on their way."""
-        kernel = BUILD / f"kernel-{KERNEL}" / "bzImage"
-        initramfs = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "initramfs"
-        Guest(None, kernel=KERNEL).initramfs(initramfs)
+        kernel, initramfs = self.next_kernel()
         self.start(96, "1G", "--page-latency", "10000")
         guest = self.boot(self.cp, "LINUX01", memory="256M", add=((kernel, "/next/kernel"), (initramfs, "/next/initramfs")))
         names = [f"keeper{number}" for number in range(6)]
-        self.keep(guest, names, 4)
+        self.keep(guest, names, 6)
         guest.run('/selftests/next_kernel load /next/kernel /next/initramfs "$(cat /proc/cmdline) next"')
         inits, _, forgotten = self.counts(guest)
-        guest.run("touch /go; (sleep 0.5; /selftests/next_kernel run) </dev/null >/dev/null 2>&1 &")
-        guest.ready()
-        self.assertIn("next", guest.run("cat /proc/cmdline"))
-        self.assertGreater(self.counts(guest)[0], inits + 5)
+        guest.run("touch /go")
+        self.eventually(lambda: self.counts(guest)[0] > inits + 5 and self.in_flight(guest) > 2, "pages come")
+        self.run_next_kernel(guest, 0)
         self.assertGreater(self.counts(guest)[2], forgotten)
         # One that was meant for the old kernel would be one completion too many.
         self.rests(guest)

@@ -12,10 +12,11 @@ import pathlib
 import re
 import socket
 import subprocess
+import tempfile
 import time
 import unittest
 
-from coopguest import CP_BIN, ControlProgram, Guest, megabytes
+from coopguest import BUILD, CP_BIN, ControlProgram, Guest, megabytes
 
 IMAGE = os.environ.get("COOPMEM_IMAGE")
 KERNEL = os.environ.get("COOPMEM_KERNEL", IMAGE or "debug")
@@ -77,6 +78,18 @@ class SystemCheck(unittest.TestCase):
         guest = kind(*words, **more)
         self.enterContext(guest)
         return self.watch(guest)
+
+    def next_kernel(self):
+        """Files of a kernel and its first file system, for selftests/next_kernel."""
+        initramfs = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "initramfs"
+        Guest(None, kernel=KERNEL).initramfs(initramfs)
+        return BUILD / f"kernel-{KERNEL}" / "bzImage", initramfs
+
+    def run_next_kernel(self, guest, after=1):
+        """Has the kernel run that a guest has loaded, with `next` in its options."""
+        guest.run(f"(sleep {after}; /selftests/next_kernel run) </dev/null >/dev/null 2>&1 &")
+        guest.ready()
+        self.assertIn("next", guest.run("cat /proc/cmdline"))
 
     def one_line(self, text, *wanted):
         """A text is a single line, and says what must be said."""
