@@ -4,7 +4,6 @@
 What it decides is tested with crate cp-core, in thousands of systems. Here it is seen that guests are what it takes them
 for. On the release kernel: it is the Control Program that is looked at.
 """
-import json
 import pathlib
 import tempfile
 import unittest
@@ -46,7 +45,7 @@ class Vmrm(SystemCheck):
 
     def left(self, guest):
         """What VMRM leaves to a guest, in pages."""
-        users = json.loads(self.cp.ctl("--json", "top"))["guests"]
+        users = self.cp.overview()["guests"]
         return STORAGE - next(user["asked"] or 0 for user in users if user["user_id"] == guest.name)
 
     def test_memory_is_back_after_a_burst(self):

@@ -162,6 +162,10 @@ class ControlProgram:
         return tuple(map(int, re.search(r"(?s)Usable=(\d+).*GlobalClearedAvail=(\d+)",
                                         self.ctl("query", "frames")).groups()))
 
+    def overview(self):
+        """What cpctl top shows."""
+        return json.loads(self.ctl("--json", "top"))
+
     def counters(self, guest):
         """What is counted of a guest."""
         return {name: int(count) for name, count in map(str.split, self.ctl("counters", guest).splitlines())}
