@@ -51,6 +51,12 @@ def agreed_states(guest, most=128, tries=10):
     raise Failed(f"{guest.name} and its host see states that are {apart} pages apart")
 
 
+def told(name, states, apart):
+    """A table of states that agreed_states() gave, and what it means."""
+    return (f"{name}: {share(states):.1f} % of the resident pages are volatile; guest and host agree within {apart} pages\n"
+            f"{show(states)}")
+
+
 def stable_by_kind(guest, states):
     """What the resident pages are that stay stable."""
     lines = guest.run("/selftests/page_kinds").splitlines()
