@@ -121,19 +121,19 @@ mirror() {
 # A private apt: other suites and another architecture, without a change to the
 # host's configuration, from the mirror that the host itself uses.
 private_apt() {
-	local arch=$1 dir=$CACHE/apt-$1 mirror
+	local arch=$1 dir=$CACHE/apt-$1
 	shift
-	mirror=$(mirror) || exit
+	[ -n "${MIRROR:-}" ] || MIRROR=$(mirror) || exit
 	mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial" "$dir/etc"
 	touch "$dir/state/status"
 	local signed="signed-by=/usr/share/keyrings/debian-archive-keyring.gpg"
 	{
-		echo "deb [$signed] $mirror trixie main"
+		echo "deb [$signed] $MIRROR trixie main"
 		if [ "$arch" = amd64 ]; then
-			echo "deb [$signed] $mirror trixie-backports main"
-			echo "deb-src [$signed] $mirror trixie main"
+			echo "deb [$signed] $MIRROR trixie-backports main"
+			echo "deb-src [$signed] $MIRROR trixie main"
 		else
-			echo "deb [$signed] $mirror $NEXT_SUITE main"
+			echo "deb [$signed] $MIRROR $NEXT_SUITE main"
 		fi
 	} >"$dir/etc/sources.list"
 	cat >"$dir/apt.conf" <<-EOF
