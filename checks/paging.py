@@ -113,6 +113,18 @@ class Paging(Paged):
         # A guest that is slow to give them up is not waited for.
         self.assertLess(left * 2, taken)
 
+    def test_what_is_given_up_unasked(self):
+        """A guest that may do so gives up what it does not need once there is paging, and not before."""
+        self.start(frames=180)
+        guest, other = self.guest("LINUX01", memory="192M"), self.guest("LINUX02")
+        guest.run("modprobe cmm && echo 1 >/proc/sys/vm/cmm_self")
+        given = lambda: int(guest.run("cat /sys/kernel/debug/cmm/self_pages"))
+        # It asks each second.
+        time.sleep(5)
+        self.assertEqual((given(), self.in_use()), (0, 0))
+        self.fill(other, 100)
+        self.eventually(lambda: given() > 5000, "the guest gives pages up", 60)
+
     def test_early_writes(self):
         """What must leave has been written already, if the operator wants that; it is what it was all the same."""
         self.start(96, "1G", "--early-writes")

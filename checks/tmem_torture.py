@@ -122,7 +122,7 @@ class Lent(SystemCheck):
         lent = (self.MIB << 20) // PAGE - int(guest.run("cat /sys/kernel/debug/cmm/floor"))
         self.assertGreater(lent, 10000)
         full = resident_pages(guest)
-        guest.run("echo 1 >/proc/sys/vm/cmm_self")
+        guest.run("echo 2 >/proc/sys/vm/cmm_self")
         self.eventually(lambda: counters(guest, "cache")["puts"] > lent * 0.8, "page cache goes to tmem", 120)
         self.eventually(lambda: resident_pages(guest) < full - lent * 0.8, "the host has its memory", 120)
         self.assertEqual(guest.run(sum_of), found)

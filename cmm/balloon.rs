@@ -2,9 +2,10 @@
 
 //! The engine: moves pages between the guest and the hypervisor, as the books say.
 //!
-//! One kernel thread does all of it, a batch at a time, except what must be given back when the
-//! guest runs out of memory: that is done by the task that ran out, with a batch of its own, so
-//! that it neither allocates nor waits for the thread.
+//! One kernel thread does all of it, a batch at a time, except what must be given back when memory
+//! is short: that is done by the task that needs it, with a batch for that, so that it neither
+//! allocates nor waits for the thread. Page reclaim takes what a guest that sees to itself needs
+//! now; a guest that runs out of memory takes anything.
 //!
 //! A page goes through these hands: page allocator, batch, DIAGNOSE X'10', [`Balloon`], and back
 //! through a batch into the page allocator. Taking back needs no call: the hypervisor gives a
@@ -32,6 +33,7 @@ use kernel::{
     prelude::*,
     ratelimit::RateLimit,
     s390::diag,
+    shrinker::Shrinker,
     sync::{
         atomic::{
             Atomic,
@@ -58,11 +60,14 @@ use crate::{
         Cause,
         Ledger,
         Moment,
+        Owed,
         Pool,
         Request,
         State,
-        Step, //
+        Step,
+        Unasked, //
     },
+    load,
     message::Refusal, //
 };
 
@@ -141,8 +146,9 @@ pub(crate) struct Engine {
     changed: CondVar,
     #[pin]
     balloon: Balloon<Mover>,
+    /// For pages that go back because memory is short.
     #[pin]
-    oom_batch: Mutex<PageBatch>,
+    short_batch: Mutex<PageBatch>,
     #[pin]
     limit: RateLimit,
     /// In pages.
@@ -155,7 +161,7 @@ impl Engine {
     /// Makes an empty balloon that leaves the guest `floor` pages.
     pub(crate) fn new(floor: usize) -> Result<Arc<Self>> {
         let counters = Arc::new(Counters::new(), GFP_KERNEL)?;
-        let oom_batch = PageBatch::with_capacity(OOM_BATCH, GFP_KERNEL)?;
+        let short_batch = PageBatch::with_capacity(OOM_BATCH, GFP_KERNEL)?;
         let mover = Mover {
             counters: counters.clone(),
         };
@@ -164,7 +170,7 @@ impl Engine {
                 ledger <- new_spinlock_irq!(Ledger::default()),
                 changed <- new_condvar!(),
                 balloon <- Balloon::new(mover),
-                oom_batch <- new_mutex!(oom_batch),
+                short_batch <- new_mutex!(short_batch),
                 limit <- RateLimit::printk(),
                 floor: Atomic::new(floor),
                 counters,
@@ -194,9 +200,12 @@ impl Engine {
                     self.deflate(&mut batch, pool, nr);
                 }
                 Step::Measure => {
+                    let always = ledger.unasked() == Unasked::Always;
                     drop(ledger);
+                    let short = always || load::is_short();
                     let need = mm::committed_pages().saturating_add(self.floor());
-                    self.ledger.lock().measured(need, mm::total_pages(), now);
+                    let mut ledger = self.ledger.lock();
+                    ledger.measured(need, mm::total_pages(), short, now);
                 }
                 Step::Sleep(Some(until)) => {
                     // A wait that is cut short, by this limit or by whatever else wakes a thread,
@@ -255,15 +264,15 @@ impl Engine {
         self.ledger.lock().timeout()
     }
 
-    /// Whether the guest gives up unasked what it does not need.
-    pub(crate) fn has_own(&self) -> bool {
-        self.ledger.lock().has_own()
+    /// When the guest gives up unasked what it does not need.
+    pub(crate) fn unasked(&self) -> Unasked {
+        self.ledger.lock().unasked()
     }
 
     /// Lets the guest give up unasked what it does not need, or not.
-    pub(crate) fn set_own(&self, on: bool) {
+    pub(crate) fn set_unasked(&self, unasked: Unasked) {
         let now = self.now();
-        self.ledger.lock().set_own(on, now);
+        self.ledger.lock().set_unasked(unasked, now);
         self.changed.notify_all();
     }
 
@@ -324,15 +333,24 @@ impl Engine {
 
     /// Gives a batch of up to `wanted` pages back to the guest.
     fn deflate(&self, batch: &mut PageBatch, pool: Pool, wanted: usize) {
-        let nr = wanted.min(BATCH);
-        let got = self.balloon.deflate(batch, nr);
+        let (there, got) = self.take(batch, pool, wanted.min(BATCH));
         batch.free();
-        self.counters.returned.add(got);
-        events::deflate(pool, got);
-        self.ledger.lock().deflated(pool, got);
-        if got < nr {
+        if got < there {
             self.pause(pool, Cause::Isolated);
         }
+    }
+
+    /// Moves up to `wanted` pages of a pool into a batch. Returns how many there were, and how many
+    /// of these could be had.
+    fn take(&self, batch: &mut PageBatch, pool: Pool, wanted: usize) -> (usize, usize) {
+        let there = self.ledger.lock().withdraw(pool, wanted);
+        let got = self.balloon.deflate(batch, there);
+        self.ledger.lock().refund(pool, there - got);
+        self.counters.returned.add(got);
+        if got != 0 {
+            events::deflate(pool, got);
+        }
+        (there, got)
     }
 
     /// Enters that the target cannot be met for the time being, and tells who asked for it.
@@ -356,22 +374,56 @@ impl Engine {
         }
     }
 
+    /// What may go back before anything is swapped.
+    fn owed(&self) -> Owed {
+        if self.balloon.is_empty() {
+            return Owed::default();
+        }
+        let lacking = self.floor().saturating_sub(mm::available_pages());
+        let now = self.now();
+        self.ledger.lock().owed(lacking, now)
+    }
+
+    /// Gives up to `wanted` pages of that back. Returns how many, or [`None`] if somebody just does
+    /// that.
+    fn pay(&self, wanted: usize) -> Option<usize> {
+        let mut batch = self.short_batch.try_lock()?;
+        let owed = self.owed();
+        let wanted = wanted.min(batch.room());
+        self.take(&mut batch, Pool::Own, wanted.min(owed.own));
+        let ordered = owed.ordered.min(wanted - batch.len());
+        let (_, timed) = self.take(&mut batch, Pool::Timed, ordered);
+        self.take(&mut batch, Pool::Fixed, ordered - timed);
+        let got = batch.len();
+        batch.free();
+        drop(batch);
+
+        let now = self.now();
+        self.ledger.lock().paid(now);
+        self.changed.notify_all();
+        self.counters.reclaimed.add(got);
+        Some(got)
+    }
+
     /// Gives back what a guest needs that has run out of memory.
     fn give_back(&self) -> usize {
-        let mut batch = self.oom_batch.lock();
-        let got = self.balloon.deflate(&mut batch, OOM_BATCH);
+        let mut batch = self.short_batch.lock();
+        for pool in Pool::GIVING {
+            let left = batch.room();
+            self.take(&mut batch, pool, left);
+        }
+        let got = batch.len();
         batch.free();
         drop(batch);
 
         let now = self.now();
         let mut ledger = self.ledger.lock();
-        ledger.gave_back(got, now);
+        ledger.ran_out(now);
         let accounts = ledger.accounts();
         drop(ledger);
         self.changed.notify_all();
         events::give_back(got, accounts);
 
-        self.counters.returned.add(got);
         self.counters.oom.add(got);
         if got != 0 && self.may_print() {
             let [fixed, timed] = accounts;
@@ -384,6 +436,23 @@ impl Engine {
             );
         }
         got
+    }
+}
+
+/// Gives back to page reclaim what the guest needs, before anything is swapped.
+pub(crate) struct FirstResort(pub(crate) Arc<Engine>);
+
+impl Shrinker for FirstResort {
+    /// A page is there again as soon as it is touched.
+    const SEEKS: u8 = 0;
+
+    fn count(&self) -> usize {
+        let Owed { own, ordered } = self.0.owed();
+        own + ordered
+    }
+
+    fn scan(&self, nr: usize) -> Option<usize> {
+        self.0.pay(nr)
     }
 }
 

@@ -8,7 +8,8 @@
 //!
 //! - [`message`], [`orders`] and [`sender`] take orders by special message (SMSG) of z/VM.
 //! - [`sysctl`] takes orders by `/proc/sys/vm/cmm_*`.
-//! - [`ledger`] and [`floor`] say what is to be done, and how far.
+//! - [`ledger`] and [`floor`] say what is to be done, and how far; [`load`], whether the
+//!   hypervisor is short of memory.
 //! - [`balloon`] does it.
 //! - [`counters`] shows it in `/sys/kernel/debug/cmm`, [`events`] in tracefs.
 //!
@@ -20,6 +21,7 @@ use kernel::{
     oom,
     prelude::*,
     s390::machine::hypervisor,
+    shrinker,
     str::BStr,
     sync::Arc, //
 };
@@ -35,6 +37,7 @@ mod counters;
 mod events;
 mod floor;
 mod ledger;
+mod load;
 mod message;
 #[cfg(CONFIG_COOPMEM_CMM_IUCV)]
 mod orders;
@@ -43,6 +46,7 @@ mod sysctl;
 
 use balloon::{
     Engine,
+    FirstResort,
     LastResort, //
 };
 use sender::{
@@ -104,6 +108,7 @@ struct Cmm {
     _sysctl: sysctl::Files,
     #[pin]
     _counters: counters::Files,
+    _shrinker: shrinker::Registration<FirstResort>,
     #[pin]
     _oom: oom::Registration<LastResort>,
     _worker: Worker,
@@ -119,6 +124,7 @@ impl kernel::InPlaceModule for Cmm {
             let engine = Engine::new(floor())?;
             Ok(try_pin_init!(Self {
                 _worker: Worker::new(engine.clone())?,
+                _shrinker: shrinker::Registration::new(c"cmm", FirstResort(engine.clone()))?,
                 _oom <- oom::Registration::new(LastResort(engine.clone())),
                 _counters <- counters::files(engine.clone()),
                 _sysctl: sysctl::files(engine.clone())?,

@@ -51,6 +51,8 @@ pub(crate) struct Counters {
     pub(crate) returned: Counter,
     /// Balloon pages that Linux has moved.
     pub(crate) migrated: Counter,
+    /// Pages given back to page reclaim.
+    pub(crate) reclaimed: Counter,
     /// Pages given back because the guest ran out of memory.
     pub(crate) oom: Counter,
     /// How often the balloon had to wait with its target not met.
@@ -67,6 +69,7 @@ impl Counters {
             released: Counter::new(),
             returned: Counter::new(),
             migrated: Counter::new(),
+            reclaimed: Counter::new(),
             oom: Counter::new(),
             pauses: Counter::new(),
         }
@@ -121,6 +124,7 @@ fn counters<'data>(counters: &'data Counters, dir: &ScopedDir<'data, '_>) {
     dir.read_only_file(c"pages_released", &counters.released.0);
     dir.read_only_file(c"pages_returned", &counters.returned.0);
     dir.read_only_file(c"pages_migrated", &counters.migrated.0);
+    dir.read_only_file(c"reclaim_given_back", &counters.reclaimed.0);
     dir.read_only_file(c"oom_given_back", &counters.oom.0);
     dir.read_only_file(c"pauses", &counters.pauses.0);
 

@@ -9,7 +9,7 @@
 //! Pages are counted in pools. Two are those of C: the *fixed* pool is as large as the last request
 //! says; the *timed* pool grows by requests and drains by itself, some pages at each interval. The
 //! guest's *own* pool is what it gives up unasked, since nobody needs it: if there is such a pool
-//! at all, it follows what is needed.
+//! at all, it grows while the hypervisor is short of memory, and gives way to what the guest needs.
 
 use kernel::{
     fmt,
@@ -18,6 +18,9 @@ use kernel::{
 
 /// How often it is found out what the guest needs, in milliseconds.
 const MEASURE: u64 = 1_000;
+
+/// For how long a hypervisor that was short of memory may be so again, in seconds.
+const SHORT: usize = 60;
 
 /// What somebody wants of the balloon. Page counts are of 4 KiB pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +49,34 @@ pub(crate) enum Pool {
     Own,
 }
 
+impl Pool {
+    /// All pools, those first that shall give back first.
+    pub(crate) const GIVING: [Pool; 3] = [Pool::Own, Pool::Timed, Pool::Fixed];
+}
+
+/// When the guest gives up unasked what it does not need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Unasked {
+    /// It does not.
+    #[default]
+    Never,
+    /// While the hypervisor is short of memory.
+    WhenShort,
+    /// Whatever the hypervisor has.
+    Always,
+}
+
+/// What may go back before anything is swapped, in pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Owed {
+    /// Of the guest's own pool.
+    pub(crate) own: usize,
+    /// Of those that others asked for.
+    pub(crate) ordered: usize,
+}
+
 /// Milliseconds since some moment before the first one that is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(pub(crate) u64);
 
 impl Moment {
@@ -103,6 +132,15 @@ impl fmt::Display for Cause {
 struct Pause {
     cause: Cause,
     until: Moment,
+}
+
+impl Pause {
+    fn new(cause: Cause, now: Moment) -> Self {
+        Self {
+            cause,
+            until: now.after_millis(cause.pause()),
+        }
+    }
 }
 
 /// A pool's book, in pages.
@@ -169,8 +207,12 @@ pub(crate) struct Ledger {
     fixed: Account,
     timed: Account,
     own: Account,
-    /// When it is to be found out next what the guest needs. `None` if it has no pool of its own.
-    measure: Option<Moment>,
+    /// When there is an own pool.
+    unasked: Unasked,
+    /// When it is to be found out next what the guest needs, if there may be an own pool.
+    measure: Moment,
+    /// Until when the hypervisor may be short of memory.
+    short: Option<Moment>,
     /// Until when the guest's own pool does not grow.
     no_own_growth: Option<Moment>,
     drain_pages: usize,
@@ -238,35 +280,66 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether the guest has a pool of its own.
-    pub(crate) fn has_own(&self) -> bool {
-        self.measure.is_some()
+    /// When the guest has a pool of its own.
+    pub(crate) fn unasked(&self) -> Unasked {
+        self.unasked
     }
 
     /// Lets the guest have a pool of its own, or not.
-    pub(crate) fn set_own(&mut self, on: bool, now: Moment) {
-        self.measure = on.then_some(now);
+    pub(crate) fn set_unasked(&mut self, unasked: Unasked, now: Moment) {
+        self.unasked = unasked;
+        self.measure = now;
         self.own.target = 0;
     }
 
-    /// Enters that the guest needs `need` pages of `total`.
+    /// Enters that the guest needs `need` pages of `total`, and whether the hypervisor is short of
+    /// memory.
     ///
     /// What is too much comes back at once. What could be given goes slowly, an eighth at a time:
     /// who needs it again in a moment shall not have to wait for it.
-    pub(crate) fn measured(&mut self, need: usize, total: usize, now: Moment) {
+    pub(crate) fn measured(&mut self, need: usize, total: usize, short: bool, now: Moment) {
         // It may have been switched off meanwhile.
-        if !self.has_own() {
+        if self.unasked == Unasked::Never {
             return;
         }
         let others = self.fixed.target.saturating_add(self.timed.target);
         let goal = total.saturating_sub(need).saturating_sub(others);
         self.no_own_growth = self.no_own_growth.filter(|&until| until > now);
+        self.short = match short {
+            true => Some(now.after_seconds(SHORT)),
+            false => self.short.filter(|&until| until > now),
+        };
         let more = match self.no_own_growth {
-            Some(_) => 0,
-            None => goal.saturating_sub(self.own.target),
+            None if short => goal.saturating_sub(self.own.target),
+            _ => 0,
         };
         self.own.target = goal.min(self.own.target + more.div_ceil(8));
-        self.measure = Some(now.after_millis(MEASURE));
+        self.measure = now.after_millis(MEASURE);
+    }
+
+    /// What may go back before anything is swapped, where the guest is to see to itself: the
+    /// `lacking` pages by which less than the floor is available; and all of its own pool, for page
+    /// cache, if the hypervisor has not been short for a while.
+    pub(crate) fn owed(&self, lacking: usize, now: Moment) -> Owed {
+        if self.unasked == Unasked::Never {
+            return Owed::default();
+        }
+        let own = match self.short.filter(|&until| until > now) {
+            Some(_) => self.own.held.min(lacking),
+            None => self.own.held,
+        };
+        let ordered = self.fixed.held.saturating_add(self.timed.held);
+        Owed {
+            own,
+            ordered: ordered.min(lacking.saturating_sub(own)),
+        }
+    }
+
+    /// Enters that pages went back so. The own pool is content with what it holds; the others try
+    /// to get theirs again when there is more than the floor.
+    pub(crate) fn paid(&mut self, now: Moment) {
+        self.settle(Pool::Own);
+        self.no_inflate = Some(Pause::new(Cause::Floor, now));
     }
 
     /// Forgets pauses, so that what is asked for is tried and, if it fails, reported.
@@ -289,13 +362,14 @@ impl Ledger {
         if self.stopping {
             return Step::Stop;
         }
-        if self.measure.is_some_and(|due| due <= now) {
+        let measure = (self.unasked != Unasked::Never).then_some(self.measure);
+        if measure.is_some_and(|due| due <= now) {
             return Step::Measure;
         }
         self.drain(now);
         self.no_inflate = self.no_inflate.filter(|pause| pause.until > now);
         self.no_deflate = self.no_deflate.filter(|pause| pause.until > now);
-        for pool in [Pool::Own, Pool::Timed, Pool::Fixed] {
+        for pool in Pool::GIVING {
             let surplus = self.account(pool).surplus();
             if surplus != 0 && self.no_deflate.is_none() {
                 return Step::Deflate(pool, surplus);
@@ -309,7 +383,7 @@ impl Ledger {
         }
         let inflate = self.no_inflate.map(|pause| pause.until);
         let deflate = self.no_deflate.map(|pause| pause.until);
-        let moments = [inflate, deflate, self.due, self.measure];
+        let moments = [inflate, deflate, self.due, measure];
         Step::Sleep(moments.into_iter().flatten().min())
     }
 
@@ -323,19 +397,25 @@ impl Ledger {
         }
     }
 
-    /// Enters that a pool has given pages back.
-    pub(crate) fn deflated(&mut self, pool: Pool, nr: usize) {
+    /// Enters that up to `nr` pages of a pool are about to go back; returns how many.
+    ///
+    /// Before they do: several may take pages at once, and none those of another pool.
+    pub(crate) fn withdraw(&mut self, pool: Pool, nr: usize) -> usize {
         let account = self.account_mut(pool);
-        account.held = account.held.saturating_sub(nr);
+        let nr = nr.min(account.held);
+        account.held -= nr;
+        nr
+    }
+
+    /// Enters that `nr` pages that were withdrawn could not be had.
+    pub(crate) fn refund(&mut self, pool: Pool, nr: usize) {
+        self.account_mut(pool).held += nr;
     }
 
     /// Enters that a step could not be done in full. Says whether that is to be reported: the
     /// first time after a request that growing fails. Nobody has requested the guest's own pool.
     pub(crate) fn pause(&mut self, pool: Pool, cause: Cause, now: Moment) -> bool {
-        let pause = Some(Pause {
-            cause,
-            until: now.after_millis(cause.pause()),
-        });
+        let pause = Some(Pause::new(cause, now));
         if cause == Cause::Isolated {
             self.no_deflate = pause;
             return false;
@@ -344,19 +424,18 @@ impl Ledger {
         pool != Pool::Own && !core::mem::replace(&mut self.reported, true)
     }
 
-    /// Enters that `nr` pages were given back because the guest ran out of memory, and lowers
-    /// all targets to what is held now. So it stays until the next request; the guest's own pool
-    /// does not grow for a minute.
-    pub(crate) fn gave_back(&mut self, nr: usize, now: Moment) {
-        let mut left = nr;
-        for pool in [Pool::Own, Pool::Timed, Pool::Fixed] {
-            let held = self.account(pool).held.min(left);
-            self.deflated(pool, held);
-            left -= held;
-            // A target below what is held stays: the engine is just about to meet it.
-            let account = self.account_mut(pool);
-            account.target = account.target.min(account.held);
-        }
+    /// Lets a pool be content with what it holds.
+    ///
+    /// A target below that stays: the engine is just about to meet it.
+    fn settle(&mut self, pool: Pool) {
+        let account = self.account_mut(pool);
+        account.target = account.target.min(account.held);
+    }
+
+    /// Enters that the guest ran out of memory, and lowers all targets to what is held now. So it
+    /// stays until the next request; the guest's own pool does not grow for a minute.
+    pub(crate) fn ran_out(&mut self, now: Moment) {
+        Pool::GIVING.iter().for_each(|&pool| self.settle(pool));
         self.no_own_growth = Some(now.after_seconds(60));
         self.no_inflate = None;
     }
@@ -405,11 +484,26 @@ mod tests {
         loop {
             match ledger.step(now) {
                 Step::Inflate(pool, nr) => ledger.inflated(pool, nr.min(batch), now),
-                Step::Deflate(pool, nr) => ledger.deflated(pool, nr.min(batch)),
+                Step::Deflate(pool, nr) => {
+                    ledger.withdraw(pool, nr.min(batch));
+                }
                 Step::Sleep(until) => return until,
                 Step::Measure | Step::Stop => return None,
             }
         }
+    }
+
+    /// The guest runs out of memory, and gets that many pages.
+    fn run_out(ledger: &mut Ledger, nr: usize, now: Moment) {
+        let mut left = nr;
+        for pool in Pool::GIVING {
+            left -= ledger.withdraw(pool, left);
+        }
+        ledger.ran_out(now);
+    }
+
+    fn owed(own: usize, ordered: usize) -> Owed {
+        Owed { own, ordered }
     }
 
     fn held(ledger: &Ledger) -> (usize, usize) {
@@ -532,7 +626,8 @@ mod tests {
         assert_eq!(ledger.request(Request::Shrink(10), START), Ok(()));
         assert_eq!(run(&mut ledger, START, 64), None);
         assert_eq!(ledger.request(Request::Shrink(0), START), Ok(()));
-        ledger.deflated(Pool::Fixed, 8);
+        assert_eq!(ledger.withdraw(Pool::Fixed, 10), 10);
+        ledger.refund(Pool::Fixed, 2);
         assert!(!ledger.pause(Pool::Fixed, Cause::Isolated, START));
         assert_eq!(ledger.state(), State::Paused(Cause::Isolated));
         assert_eq!(ledger.step(START), Step::Sleep(Some(Moment(20))));
@@ -564,7 +659,7 @@ mod tests {
         assert_eq!(ledger.request(Request::Shrink(1000), START), Ok(()));
         assert_eq!(ledger.request(Request::Release(100), START), Ok(()));
         assert_eq!(run(&mut ledger, START, 64), None);
-        ledger.gave_back(256, START);
+        run_out(&mut ledger, 256, START);
         // Timed pages go first.
         assert_eq!(held(&ledger), (844, 0));
         assert_eq!(ledger.state(), State::Met);
@@ -579,7 +674,7 @@ mod tests {
         let mut ledger = Ledger::default();
         assert_eq!(ledger.request(Request::Shrink(1000), START), Ok(()));
         ledger.inflated(Pool::Fixed, 300, START);
-        ledger.gave_back(0, START);
+        run_out(&mut ledger, 0, START);
         assert_eq!(ledger.account(Pool::Fixed).target, 300);
         // A batch that was on its way goes back.
         ledger.inflated(Pool::Fixed, 64, START);
@@ -592,7 +687,7 @@ mod tests {
         assert_eq!(ledger.request(Request::Shrink(1000), START), Ok(()));
         assert_eq!(run(&mut ledger, START, 64), None);
         assert_eq!(ledger.request(Request::Shrink(0), START), Ok(()));
-        ledger.gave_back(256, START);
+        run_out(&mut ledger, 256, START);
         assert_eq!(ledger.step(START), Step::Deflate(Pool::Fixed, 744));
     }
 
@@ -607,40 +702,40 @@ mod tests {
     #[test]
     fn own_pool_follows_what_is_needed() {
         let mut ledger = Ledger::default();
-        ledger.set_own(true, START);
+        ledger.set_unasked(Unasked::Always, START);
         assert_eq!(ledger.step(START), Step::Measure);
-        ledger.measured(200, 1000, START);
+        ledger.measured(200, 1000, true, START);
         // Slowly.
         assert_eq!(ledger.step(START), Step::Inflate(Pool::Own, 100));
         assert_eq!(run(&mut ledger, START, 64), Some(seconds(1)));
         assert_eq!(ledger.step(seconds(1)), Step::Measure);
-        ledger.measured(200, 1000, seconds(1));
+        ledger.measured(200, 1000, true, seconds(1));
         assert_eq!(ledger.step(seconds(1)), Step::Inflate(Pool::Own, 88));
         assert_eq!(run(&mut ledger, seconds(1), 64), Some(seconds(2)));
         // And back at once.
-        ledger.measured(900, 1000, seconds(2));
+        ledger.measured(900, 1000, true, seconds(2));
         assert_eq!(ledger.step(seconds(2)), Step::Deflate(Pool::Own, 88));
         assert_eq!(run(&mut ledger, seconds(2), 64), Some(seconds(3)));
-        ledger.set_own(false, seconds(3));
+        ledger.set_unasked(Unasked::Never, seconds(3));
         assert_eq!(ledger.step(seconds(3)), Step::Deflate(Pool::Own, 100));
         assert_eq!(run(&mut ledger, seconds(3), 64), None);
         assert_eq!(ledger.account(Pool::Own).held, 0);
         // Somebody was measuring when it was switched off.
-        ledger.measured(200, 1000, seconds(3));
+        ledger.measured(200, 1000, true, seconds(3));
         assert_eq!(ledger.step(seconds(3)), Step::Sleep(None));
     }
 
     #[test]
     fn own_pool_makes_room_for_requests() {
         let mut ledger = Ledger::default();
-        ledger.set_own(true, START);
+        ledger.set_unasked(Unasked::Always, START);
         for second in 0..100 {
-            ledger.measured(200, 1000, seconds(second));
+            ledger.measured(200, 1000, true, seconds(second));
         }
         assert_eq!(ledger.account(Pool::Own).target, 800);
         assert_eq!(run(&mut ledger, seconds(99), 64), Some(seconds(100)));
         assert_eq!(ledger.request(Request::Shrink(300), seconds(99)), Ok(()));
-        ledger.measured(200, 1000, seconds(99));
+        ledger.measured(200, 1000, true, seconds(99));
         assert_eq!(ledger.step(seconds(99)), Step::Deflate(Pool::Own, 300));
         assert_eq!(ledger.account(Pool::Own).target, 500);
     }
@@ -648,19 +743,90 @@ mod tests {
     #[test]
     fn own_pool_goes_first_and_waits() {
         let mut ledger = Ledger::default();
-        ledger.set_own(true, START);
-        ledger.measured(200, 1000, START);
+        ledger.set_unasked(Unasked::Always, START);
+        ledger.measured(200, 1000, true, START);
         assert_eq!(run(&mut ledger, START, 64), Some(seconds(1)));
         assert_eq!(ledger.request(Request::Shrink(50), START), Ok(()));
         assert_eq!(run(&mut ledger, START, 64), Some(seconds(1)));
-        ledger.gave_back(120, START);
+        run_out(&mut ledger, 120, START);
         assert_eq!(ledger.account(Pool::Own).held, 0);
         assert_eq!(held(&ledger), (30, 0));
-        ledger.measured(200, 1000, seconds(59));
+        ledger.measured(200, 1000, true, seconds(59));
         assert_eq!(ledger.account(Pool::Own).target, 0);
-        ledger.measured(200, 1000, seconds(60));
+        ledger.measured(200, 1000, true, seconds(60));
         assert_eq!(ledger.account(Pool::Own).target, 97);
         // Nobody asked for it, so nobody is told.
         assert!(!ledger.pause(Pool::Own, Cause::Floor, seconds(60)));
+    }
+
+    #[test]
+    fn own_pool_grows_only_if_the_hypervisor_is_short() {
+        let mut ledger = Ledger::default();
+        ledger.set_unasked(Unasked::WhenShort, START);
+        ledger.measured(200, 1000, false, START);
+        assert_eq!(run(&mut ledger, START, 64), Some(seconds(1)));
+        assert_eq!(ledger.account(Pool::Own).held, 0);
+        ledger.measured(200, 1000, true, seconds(1));
+        assert_eq!(run(&mut ledger, seconds(1), 64), Some(seconds(2)));
+        assert_eq!(ledger.account(Pool::Own).held, 100);
+        // What is given stays, as long as the guest does not need it.
+        ledger.measured(200, 1000, false, seconds(2));
+        assert_eq!(run(&mut ledger, seconds(2), 64), Some(seconds(3)));
+        assert_eq!(ledger.account(Pool::Own).held, 100);
+        ledger.measured(950, 1000, false, seconds(3));
+        assert_eq!(ledger.step(seconds(3)), Step::Deflate(Pool::Own, 50));
+    }
+
+    #[test]
+    fn own_pool_gives_way() {
+        let mut ledger = Ledger::default();
+        ledger.set_unasked(Unasked::WhenShort, START);
+        for second in 0..100 {
+            ledger.measured(200, 1000, true, seconds(second));
+            run(&mut ledger, seconds(second), 64);
+        }
+        assert_eq!(ledger.account(Pool::Own).held, 800);
+        let now = seconds(100);
+        // Page cache gets nothing, while there is a reason.
+        assert_eq!(ledger.owed(0, now), owed(0, 0));
+        assert_eq!(ledger.owed(300, now), owed(300, 0));
+        assert_eq!(ledger.withdraw(Pool::Own, 300), 300);
+        ledger.paid(Moment(99_999));
+        assert_eq!(ledger.step(Moment(99_999)), Step::Sleep(Some(now)));
+        // Then all of it.
+        let later = seconds(99 + SHORT as u64);
+        assert_eq!(ledger.owed(0, later), owed(500, 0));
+    }
+
+    #[test]
+    fn orders_give_way_after_it() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.request(Request::Shrink(600), START), Ok(()));
+        assert_eq!(run(&mut ledger, START, 64), None);
+        // Unless the guest is to see to itself, orders are orders.
+        assert_eq!(ledger.owed(500, START), owed(0, 0));
+        ledger.set_unasked(Unasked::WhenShort, START);
+        ledger.measured(200, 1000, true, START);
+        assert_eq!(run(&mut ledger, START, 64), Some(seconds(1)));
+        assert_eq!(ledger.owed(0, START), owed(0, 0));
+        assert_eq!(ledger.owed(500, START), owed(25, 475));
+        assert_eq!(ledger.owed(5000, START), owed(25, 600));
+        assert_eq!(ledger.withdraw(Pool::Fixed, 475), 475);
+        ledger.paid(START);
+        assert_eq!(ledger.step(START), Step::Sleep(Some(seconds(1))));
+        // They are not forgotten.
+        ledger.measured(200, 1000, false, seconds(1));
+        assert_eq!(ledger.step(seconds(1)), Step::Inflate(Pool::Fixed, 475));
+    }
+
+    #[test]
+    fn nobody_takes_pages_of_another_pool() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.request(Request::Shrink(100), START), Ok(()));
+        assert_eq!(run(&mut ledger, START, 64), None);
+        assert_eq!(ledger.withdraw(Pool::Own, 10), 0);
+        assert_eq!(ledger.withdraw(Pool::Fixed, 1000), 100);
+        assert_eq!(ledger.withdraw(Pool::Fixed, 1), 0);
+        assert_eq!(held(&ledger), (0, 0));
     }
 }

@@ -8,8 +8,9 @@
 //! | `cmm_timed_pages` | pages that the timed pool holds  | pages to add to it                |
 //! | `cmm_timeout`     | pages and seconds                | pages that go back, every seconds |
 //! | `cmm_floor`       | pages that are left to the guest | the same                          |
-//! | `cmm_self`        | 1: gives up unasked what it does | the same                          |
-//! |                   | not need; 0: does not            |                                   |
+//! | `cmm_self`        | when it gives up unasked what it | the same                          |
+//! |                   | does not need: 0 never, 1 while  |                                   |
+//! |                   | the hypervisor pages, 2 always   |                                   |
 //!
 //! A text that is not understood in full gets `EINVAL` and changes nothing.
 
@@ -29,7 +30,8 @@ use crate::{
     balloon::Engine,
     ledger::{
         Pool,
-        Request, //
+        Request,
+        Unasked, //
     },
     message::{
         parse_pages,
@@ -138,17 +140,23 @@ impl Entry<Data> for Own {
     const MODE: u16 = 0o644;
 
     fn show(engine: &Data, out: &mut dyn fmt::Write) -> Result {
-        writeln!(out, "{}", u32::from(engine.has_own()))?;
+        let unasked = match engine.unasked() {
+            Unasked::Never => 0,
+            Unasked::WhenShort => 1,
+            Unasked::Always => 2,
+        };
+        writeln!(out, "{unasked}")?;
         Ok(())
     }
 
     fn store(engine: &Data, text: &BStr) -> Result {
-        let on = match parse_pages(text)? {
-            0 => false,
-            1 => true,
+        let unasked = match parse_pages(text)? {
+            0 => Unasked::Never,
+            1 => Unasked::WhenShort,
+            2 => Unasked::Always,
             _ => return Err(EINVAL),
         };
-        engine.set_own(on);
+        engine.set_unasked(unasked);
         Ok(())
     }
 }

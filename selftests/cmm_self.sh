@@ -11,8 +11,8 @@ start() {
 	must_load
 	tidy_memory
 	same cmm_self "$(cmm self)" 0
-	set_cmm self 1
-	same cmm_self "$(cmm self)" 1
+	set_cmm self 2
+	same cmm_self "$(cmm self)" 2
 }
 
 own_is_more_than() {
@@ -60,9 +60,11 @@ what_is_needed_comes_back() {
 	hog=$!
 	echo $hog >>"$WORK/jobs"
 	wait_until 60 grep -q holding "$WORK/hog" || fail "the hog got no memory"
-	# What the floor does not serve. (Committed_AS does not know of this memory.)
+	# What the floor does not serve.
 	wait_until 20 own_is_less_than $((before - 24576 + $(debug floor) + 1024)) ||
 		fail "of $before pages $(debug self_pages) are still held"
+	# Long before memory runs out.
+	same oom_given_back "$(debug oom_given_back)" 0
 	kill -0 $hog 2>/dev/null || fail "the hog was killed"
 	same "oom_kill" "$(vmstat oom_kill)" "$killed"
 }
@@ -79,9 +81,9 @@ requests_come_first() {
 
 bad_switches() {
 	start
-	for text in 2 -1 x ''; do
+	for text in 3 -1 x ''; do
 		! echo "$text" >"$VM/cmm_self" 2>/dev/null || fail "cmm_self accepts '$text'"
-		same cmm_self "$(cmm self)" 1
+		same cmm_self "$(cmm self)" 2
 	done
 }
 

@@ -239,7 +239,8 @@ mod tests {
             ..pin_init::zeroed()
         };
         registration.data().shown.store(true, Relaxed);
-        // SAFETY: The shrinker is registered, and nobody changes its callbacks. The control is ours.
+        // SAFETY: The shrinker is registered, and nobody changes its callbacks. The control is
+        // ours.
         let done = unsafe {
             let count = (*shrinker).count_objects.ok_or(EINVAL)?;
             let scan = (*shrinker).scan_objects.ok_or(EINVAL)?;
