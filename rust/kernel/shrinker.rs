@@ -107,9 +107,9 @@ impl<T: Shrinker> Registration<T> {
     /// `ENOMEM`
     pub fn new(name: &CStr, data: T) -> Result<Self> {
         let data = KBox::new(data, GFP_KERNEL)?;
+        let (format, name) = (c"%s".as_char_ptr(), name.as_char_ptr());
         // SAFETY: The format takes one string that ends with a NUL.
-        let shrinker =
-            unsafe { bindings::shrinker_alloc(0, c"%s".as_char_ptr(), name.as_char_ptr()) };
+        let shrinker = unsafe { bindings::shrinker_alloc(0, format, name) };
         let shrinker = NonNull::new(shrinker).ok_or(ENOMEM)?;
         let raw = shrinker.as_ptr();
         // SAFETY: The shrinker was just allocated, and nobody else has it.
