@@ -345,7 +345,9 @@ impl Engine {
     fn take(&self, batch: &mut PageBatch, pool: Pool, wanted: usize) -> (usize, usize) {
         let there = self.ledger.lock().withdraw(pool, wanted);
         let got = self.balloon.deflate(batch, there);
-        self.ledger.lock().refund(pool, there - got);
+        if got < there {
+            self.ledger.lock().refund(pool, there - got);
+        }
         self.counters.returned.add(got);
         if got != 0 {
             events::deflate(pool, got);
@@ -398,9 +400,9 @@ impl Engine {
         batch.free();
         drop(batch);
 
+        // The thread measures each second: it need not be told.
         let now = self.now();
         self.ledger.lock().paid(now);
-        self.changed.notify_all();
         self.counters.reclaimed.add(got);
         Some(got)
     }
