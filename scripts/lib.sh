@@ -118,12 +118,15 @@ mirror() {
 	echo "$found"
 }
 
+# What mirror() has found, once somebody has asked.
+MIRROR=
+
 # A private apt: other suites and another architecture, without a change to the
 # host's configuration, from the mirror that the host itself uses.
 private_apt() {
 	local arch=$1 dir=$CACHE/apt-$1
 	shift
-	[ -n "${MIRROR:-}" ] || MIRROR=$(mirror) || exit
+	[ -n "$MIRROR" ] || MIRROR=$(mirror) || exit
 	mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial" "$dir/etc"
 	touch "$dir/state/status"
 	local signed="signed-by=/usr/share/keyrings/debian-archive-keyring.gpg"
