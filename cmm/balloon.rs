@@ -386,10 +386,11 @@ impl Engine {
         self.ledger.lock().owed(lacking, now)
     }
 
-    /// Gives up to `wanted` pages of that back. Returns how many, or [`None`] if somebody just does
-    /// that.
-    fn pay(&self, wanted: usize) -> Option<usize> {
-        let mut batch = self.short_batch.try_lock()?;
+    /// Gives up to `wanted` pages of that back. Returns how many.
+    ///
+    /// Waits for others who do that: who is told that there is nothing runs out of memory.
+    fn pay(&self, wanted: usize) -> usize {
+        let mut batch = self.short_batch.lock();
         let owed = self.owed();
         let wanted = wanted.min(batch.room());
         self.take(&mut batch, Pool::Own, wanted.min(owed.own));
@@ -404,7 +405,7 @@ impl Engine {
         let now = self.now();
         self.ledger.lock().paid(now);
         self.counters.reclaimed.add(got);
-        Some(got)
+        got
     }
 
     /// Gives back what a guest needs that has run out of memory.
@@ -454,7 +455,7 @@ impl Shrinker for FirstResort {
     }
 
     fn scan(&self, nr: usize) -> Option<usize> {
-        self.0.pay(nr)
+        Some(self.0.pay(nr))
     }
 }
 
