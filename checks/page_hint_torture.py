@@ -20,6 +20,8 @@ from systems import IMAGE, KERNEL, PAGE, SystemCheck, vmstat
 
 SECONDS = int(os.environ.get("TORTURE_SECONDS", "15"))
 CELL, WORDS, FILE_CELLS = 512, 64, 8192
+# A slow machine does not get enough done in one run of a torture.
+RUNS = 8
 COUNTERS = "/sys/kernel/debug/page_hint/counters"
 # Of a guest that is to have too little; KASAN needs a part of it for itself.
 LITTLE = "mem=208M" if KERNEL == "kasan" else "mem=160M"
@@ -88,6 +90,12 @@ class Hinting:
         return {name: int(self.guest.run(f"cat {COUNTERS}/{name}")) for name in names}
 
 
+def empty_disks(hinting, names):
+    """Removes what a torture left: it begins with empty file systems."""
+    for name in names:
+        hinting.guest.run(f"mount -t {name} {hinting.device(name)} /mnt && rm -rf /mnt/[01] && umount /mnt")
+
+
 class HintCheck(SystemCheck):
     """A check that no use was made of what was taken."""
 
@@ -102,16 +110,12 @@ class Torture(HintCheck):
 
     # What a run must have done at least, in pages, folios and rounds of the host.
     HARD = {"rounds": SECONDS, "unused taken": 1000, "volatile taken": 1000, "made_volatile": 10000, "lost_folios": 100}
-    # A slow machine does not get that done in one.
-    RUNS = 8
 
     def run_once(self, hinting):
         """One run; what was done, and how often. Nothing was lost."""
         guest = hinting.guest
         devices = " ".join(f"{name}:{hinting.device(name)}" for name in ("ext4", "xfs", "erofs"))
-        # It begins with empty file systems.
-        guest.run("".join(f"mount -t {name} {hinting.device(name)} /mnt && rm -rf /mnt/[01] && umount /mnt && "
-                          for name in ("ext4", "xfs")) + "true")
+        empty_disks(hinting, ("ext4", "xfs"))
         before = vmstat(guest) | hinting.counters()
         with concurrent.futures.ThreadPoolExecutor() as beside:
             torment = beside.submit(hinting.cp.ctl, "torment", guest.name, "--seconds", SECONDS,
@@ -138,7 +142,7 @@ class Torture(HintCheck):
         guest = self.watch(hinting.guest)
         guest.run(f"swapon {hinting.device('swap')}")
         done = collections.Counter()
-        for _ in range(self.RUNS):
+        for _ in range(RUNS):
             done.update(self.run_once(hinting))
             easy = {name: done[name] for name, least in self.HARD.items() if done[name] < least}
             if not easy and enough(done):

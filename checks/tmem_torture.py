@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """tmem in a guest: the host drops, refuses and limits what it gives, and it never sees a difference.
 
-TORTURE_SECONDS= is how long the torture takes (15).
+TORTURE_SECONDS= is how long the torture takes at least (15).
 """
 import concurrent.futures
 import contextlib
@@ -11,7 +11,7 @@ import threading
 import unittest
 
 from coopguest import ControlProgram, Failed, Guest
-from page_hint_torture import FILE_CELLS, LITTLE, Hinting, cells
+from page_hint_torture import FILE_CELLS, LITTLE, RUNS, Hinting, cells, empty_disks
 from systems import KERNEL, PAGE, SystemCheck, resident_pages
 from tmem_files import COUNTERS, counters, references, traced
 
@@ -133,6 +133,9 @@ class Lent(SystemCheck):
 class Torture(SystemCheck):
     """Work of every kind on files and memory."""
 
+    # What it must come to at least, in pages: numbers that a run that did nothing would not reach.
+    HARD = {("cache", "puts"): 1000, ("cache", "refused"): 10, ("cache", "hits"): 1, ("swap", "puts"): 10}
+
     @contextlib.contextmanager
     def torment(self, hinting):
         """The operator does what he can, again and again; what is swapped he may not take. And the host takes unused
@@ -168,6 +171,7 @@ class Torture(SystemCheck):
 
     def work(self, hinting, meanwhile):
         """Works, while the guest does something else in a loop, in /proc/sys/vm."""
+        empty_disks(hinting, ("ext4", "xfs"))
         devices = " ".join(f"{name}:{hinting.device(name)}" for name in ("ext4", "xfs", "erofs"))
         said = hinting.guest.run(
             f"cd /proc/sys/vm; touch /go; while [ -e /go ]; do {meanwhile}; done </dev/null >/dev/null 2>&1 & "
@@ -186,27 +190,33 @@ class Torture(SystemCheck):
         self.assertRegex(hinting.cp.ctl("tmem", "list"), re.compile(r"^0 of", re.M))
         return swap
 
+    def easy(self, guest):
+        """What it has not come to yet."""
+        done = {half: counters(guest, half) for half in ("cache", "swap")}
+        print("\n".join(f"{half} {figures}" for half, figures in done.items()))
+        return {f"{half} {name}": done[half][name] for (half, name), least in self.HARD.items()
+                if done[half][name] < least}
+
     def test_all(self):
         hinting, guest = self.start()
-        with self.torment(hinting) as (rounds, taken):
-            # While tmem is off page cache becomes volatile, and may be taken when it is on again.
-            said = self.work(hinting, "sleep 2; echo 0 >tmem_cache; sleep 2; echo 1 >tmem_cache")
-        cache, swap = counters(guest, "cache"), counters(guest, "swap")
-        print(f"{said}\n{rounds.result()} orders\n{taken.result().strip()}\ncache {cache}\nswap {swap}")
-        # It was hard: numbers that a run that did nothing would not reach.
-        self.assertGreater(cache["puts"], 1000)
-        self.assertGreater(cache["refused"], 10)
-        for half in (cache, swap):
-            self.assertGreater(half["puts"], 10)
-        self.assertGreater(cache["hits"], 0)
-
+        for _ in range(RUNS):
+            with self.torment(hinting) as (rounds, taken):
+                # While tmem is off page cache becomes volatile, and may be taken when it is on again.
+                said = self.work(hinting, "sleep 2; echo 0 >tmem_cache; sleep 2; echo 1 >tmem_cache")
+            print(f"{said}\n{rounds.result()} orders\n{taken.result().strip()}")
+            if not (easy := self.easy(guest)):
+                break
+        self.assertEqual(easy, {})
         self.assertGreater(self.empty(hinting)["hits"], 0)
 
     def test_comes_and_goes(self):
         """The module is unloaded, after its swapped pages came home, and loaded, while all are at work."""
         hinting, guest = self.start()
-        self.work(hinting, "sleep 1; echo 0 >tmem_swap && rmmod tmem && echo >>/unloaded; modprobe tmem")
-        self.assertGreater(int(guest.run("wc -l </unloaded")), 2)
+        for _ in range(RUNS):
+            self.work(hinting, "sleep 1; echo 0 >tmem_swap && rmmod tmem && echo >>/unloaded; modprobe tmem")
+            if (unloaded := int(guest.run("touch /unloaded; wc -l </unloaded"))) > 2:
+                break
+        self.assertGreater(unloaded, 2)
         self.empty(hinting)
 
 
