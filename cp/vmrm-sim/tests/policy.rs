@@ -3,177 +3,76 @@
 //! The policy at work on guests that are a few numbers each.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use cp_core::vmrm::{Config, Decision, Policy, Reason};
 use fastrand::Rng;
 use proptest::prelude::*;
-
-use super::*;
-use crate::UserId;
+use vmrm_sim::{Machine, World};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 const FLOOR: u64 = mib(64);
-
-/// What a guest needs to release a page, as it does on an emulated machine.
-const RELEASE_TIME: Duration = Duration::from_micros(20);
 
 const fn mib(mib: u64) -> u64 {
     mib << 8
 }
 
-fn user(number: usize) -> UserId {
-    UserId::new(&format!("LINUX{number:03}")).unwrap()
+fn random_machine(rng: &mut Rng) -> Machine {
+    let storage = mib(rng.u64(64..4096));
+    Machine::new(storage, rng.u64(storage / 32..storage / 4))
 }
 
-/// A guest. All are pages but `life`, `works` and its use of CPUs.
-#[derive(Clone, Debug)]
-struct Machine {
-    life: u64,
-    storage: u64,
-    /// What its programs need, which no balloon gets. They use a part of it even if they do not work.
-    programs: u64,
-    /// What it would use, page cache included, if it could.
-    wants: u64,
-    /// It is never quite the same.
-    noise: u64,
-    works: bool,
-    /// The part of a CPU that it uses if it works: from, to.
-    cpu: (f64, f64),
-    resident: u64,
-    preserved: u64,
-    balloon: u64,
-    target: u64,
-    cpu_time: Duration,
-    page_ins: u64,
-}
-
-impl Machine {
-    fn new(storage: u64, programs: u64) -> Self {
-        Self {
-            life: 0,
-            storage,
-            programs,
-            wants: programs,
-            noise: 0,
-            works: false,
-            cpu: (0.1, 1.0),
-            resident: programs,
-            preserved: 0,
-            balloon: 0,
-            target: 0,
-            cpu_time: Duration::ZERO,
-            page_ins: 0,
-        }
-    }
-
-    fn random(rng: &mut Rng) -> Self {
-        let storage = mib(rng.u64(64..4096));
-        Self::new(storage, rng.u64(storage / 32..storage / 4))
-    }
-
-    /// What it cannot do without: its programs, and the floor that its balloon has of its own.
-    fn least(&self) -> u64 {
-        (self.programs + self.storage / 16).min(self.storage)
-    }
-
-    /// The balloon grows by a part of what is missing. It takes what has not been used for long.
-    fn inflate(&mut self, part: u64) {
-        let most = self.target.min(self.storage - self.least());
-        let missing = most.saturating_sub(self.balloon);
-        let taken = missing / part;
-        self.cpu_time += RELEASE_TIME * u32::try_from(taken).unwrap();
-        self.balloon = most - (missing - taken);
-        let held = self.resident + self.preserved;
-        let excess = held.saturating_sub(self.storage - self.balloon);
-        let dropped = excess.min(self.preserved);
-        self.preserved -= dropped;
-        self.resident -= excess - dropped;
-    }
-
-    /// What it uses in this interval.
-    fn uses(&self) -> u64 {
-        match self.works {
-            true => (self.wants + self.noise).min(self.storage - self.balloon),
-            false => self.programs / 16,
-        }
-    }
-
-    fn run(&mut self, rng: &mut Rng) {
-        let (from, to) = if self.works { self.cpu } else { (0.0, 0.02) };
-        self.cpu_time += INTERVAL.mul_f64(from + rng.f64() * (to - from));
-        self.noise = rng.u64(..=self.wants / 100);
-        let held = self.resident + self.preserved;
-        // Some of its cache is evicted now and then.
-        if self.works && held > self.uses() {
-            self.resident -= (held - self.uses())
-                .min(self.wants / 100)
-                .min(self.resident);
-        }
-        let missing = self.uses().saturating_sub(self.resident);
-        let page_ins = missing.min(self.preserved);
-        self.preserved -= page_ins;
-        self.page_ins += page_ins;
-        self.resident += missing;
-    }
-
-    fn sample(&self) -> GuestSample {
-        GuestSample {
-            life: self.life,
-            storage: self.storage,
-            resident: self.resident,
-            preserved: self.preserved,
-            cpu_time: self.cpu_time,
-            page_ins: self.page_ins,
-        }
-    }
-}
-
-/// A system of them.
-struct World {
-    frames: u64,
-    machines: BTreeMap<UserId, Machine>,
-    policy: Policy,
+/// A system whose VMRM may tell all guests something, and knows them.
+struct Watched {
+    world: World,
     rng: Rng,
-    intervals: u32,
-    page_outs: u64,
-    /// CP pages out if less than this part of all frames is available.
-    paging_percent: u64,
-    /// Whether frames were short in the last interval.
-    short: bool,
 }
 
-impl World {
+impl Deref for Watched {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl DerefMut for Watched {
+    fn deref_mut(&mut self) -> &mut World {
+        &mut self.world
+    }
+}
+
+impl Watched {
     fn new(frames: u64, machines: impl IntoIterator<Item = Machine>, seed: u64) -> Self {
-        let mut world = Self {
-            frames,
-            machines: (0..).map(user).zip(machines).collect(),
-            policy: Policy::new(Config::parse("NOTIFY MEMORY LINUX*").unwrap()),
+        let policy = Policy::new(Config::parse("NOTIFY MEMORY LNX*").unwrap());
+        let mut watched = Self {
+            world: World::new(frames, INTERVAL, Some(policy), machines, seed),
             rng: Rng::with_seed(seed),
-            intervals: 0,
-            page_outs: 0,
-            paging_percent: 1,
-            short: false,
         };
-        // VMRM gets to know them.
-        assert_eq!(world.step(), []);
-        world
+        assert_eq!(watched.step(), []);
+        watched
+    }
+
+    fn policy(&mut self) -> &mut Policy {
+        self.policy.as_mut().unwrap()
     }
 
     /// Guests whose storage is that many times the frames.
     fn random(guests: usize, overcommit: f64, seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let machines: Vec<_> = (0..guests).map(|_| Machine::random(&mut rng)).collect();
+        let machines: Vec<_> = (0..guests).map(|_| random_machine(&mut rng)).collect();
         let storage: u64 = machines.iter().map(|machine| machine.storage).sum();
         Self::new((storage as f64 / overcommit) as u64, machines, seed)
     }
 
     fn machine(&mut self, number: usize) -> &mut Machine {
-        self.machines.get_mut(&user(number)).unwrap()
+        self.machines.get_mut(&World::user(number)).unwrap()
     }
 
     /// Another load begins.
     fn change(&mut self, busy: f64) {
-        for machine in self.machines.values_mut() {
+        for machine in self.world.machines.values_mut() {
             machine.works = self.rng.f64() < busy;
             machine.wants = self.rng.u64(machine.programs..=machine.storage);
         }
@@ -185,76 +84,27 @@ impl World {
         self.machines.values().map(least).sum::<u64>() < self.frames * 85 / 100
     }
 
-    fn sum(&self, pages: impl Fn(&Machine) -> u64) -> u64 {
-        self.machines.values().map(pages).sum()
-    }
-
-    /// CP takes what has not been used first, from all alike.
-    fn page_out(&mut self) {
-        for used in [false, true] {
-            let pages = |machine: &Machine| match used {
-                true => machine.resident,
-                false => machine.resident.saturating_sub(machine.uses()),
-            };
-            let kept = self.frames * (100 - self.paging_percent) / 100;
-            let all = self.sum(pages);
-            let excess = self
-                .sum(|machine| machine.resident)
-                .saturating_sub(kept)
-                .min(all);
-            for machine in self.machines.values_mut() {
-                let part = (pages(machine) * excess).checked_div(all).unwrap_or(0);
-                machine.resident -= part;
-                machine.preserved += part;
-                self.page_outs += part;
-            }
-        }
-    }
-
-    /// An interval passes. Guests release what they were told to while they do what they do.
+    /// An interval passes; what is decided in it may be decided.
     fn step(&mut self) -> Vec<Decision> {
-        let before = self.page_outs + self.sum(|machine| machine.page_ins);
-        for machine in self.machines.values_mut() {
-            machine.inflate(2);
-            machine.run(&mut self.rng);
-        }
-        self.page_out();
-        for machine in self.machines.values_mut() {
-            machine.inflate(1);
-        }
-
-        self.intervals += 1;
-        let sample = Sample {
-            time: INTERVAL * self.intervals,
-            frames: self.frames,
-            available: self.frames - self.sum(|machine| machine.resident),
-            page_ins: self.sum(|machine| machine.page_ins),
-            page_outs: self.page_outs,
-            guests: self
-                .machines
-                .iter()
-                .map(|(&user, machine)| (user, machine.sample()))
-                .collect(),
-        };
-        let below = |percent| sample.available < self.frames * percent / 100;
-        let paged = sample.page_ins + sample.page_outs - before;
-        self.short = below(2) || below(4) && paged >= 320;
-
-        let decisions = self.policy.decide(&sample);
+        let targets: BTreeMap<_, _> = self
+            .machines
+            .iter()
+            .map(|(&user, machine)| (user, machine.target))
+            .collect();
+        let decisions = self.world.step();
         for decision in &decisions {
-            let machine = self.machines.get_mut(&decision.user).unwrap();
-            assert_eq!(decision.old, machine.target, "{decision}");
-            assert_ne!(decision.new, machine.target, "{decision}");
+            let target = targets[&decision.user];
+            assert_eq!(decision.old, target, "{decision}");
+            assert_ne!(decision.new, target, "{decision}");
             assert!(
                 decision.reason != Reason::Constraint || decision.new > decision.old,
                 "{decision}"
             );
-            let floor = FLOOR.min(machine.storage);
+            let storage = self.machines[&decision.user].storage;
             assert!(
-                decision.new + floor <= machine.storage,
+                decision.new + FLOOR.min(storage) <= storage,
                 "below the floor: {decision}"
             );
-            machine.target = decision.new;
         }
         decisions
     }
@@ -293,7 +143,7 @@ impl World {
 
 #[test]
 fn a_thousand_guests_and_a_long_trace() {
-    let mut world = World::random(1000, 2.0, 2009);
+    let mut world = Watched::random(1000, 2.0, 2009);
     assert!(world.is_feasible());
     for busy in [0.1, 0.3, 1.0, 0.6, 0.0].repeat(5) {
         world.change(busy);
@@ -309,7 +159,7 @@ proptest! {
         seed: u64, guests in 1..12_usize, overcommit in 0.5..3.0, paging_percent in 1..4_u64,
         loads in prop::collection::vec(0.0..1.0, 1..6)
     ) {
-        let mut world = World::random(guests, overcommit, seed);
+        let mut world = Watched::random(guests, overcommit, seed);
         world.paging_percent = paging_percent;
         for busy in loads {
             world.change(busy);
@@ -319,14 +169,14 @@ proptest! {
 }
 
 /// Three guests that would use all their storage if they worked, twice as much as there is.
-fn three() -> World {
+fn three() -> Watched {
     let mut machine = Machine::new(mib(512), mib(48));
     machine.wants = machine.storage;
-    World::new(mib(768), vec![machine; 3], 1)
+    Watched::new(mib(768), vec![machine; 3], 1)
 }
 
 /// All of which work.
-fn three_at_work() -> World {
+fn three_at_work() -> Watched {
     let mut world = three();
     for machine in world.machines.values_mut() {
         machine.works = true;
@@ -384,7 +234,7 @@ fn counts_fall_to_zero_when_there_is_room_again() {
     (0..5).for_each(|_| drop(world.step()));
     assert!(world.machine(0).target > mib(200));
     for number in 1..3 {
-        world.machines.remove(&user(number));
+        world.machines.remove(&World::user(number));
     }
     let counts: Vec<_> = (0..10).flat_map(|_| world.step()).collect();
     assert!(
@@ -403,15 +253,12 @@ fn a_guest_that_was_reset_has_released_nothing() {
     (0..5).for_each(|_| drop(world.step()));
     let target = world.machine(1).target;
     assert!(target > mib(200));
-    *world.machine(1) = Machine {
-        life: 1,
-        works: true,
-        wants: mib(512),
-        ..Machine::new(mib(512), mib(48))
-    };
+    let mut fresh = Machine::new(mib(512), mib(48));
+    (fresh.life, fresh.works, fresh.wants) = (1, true, mib(512));
+    *world.machine(1) = fresh;
     let told: Vec<_> = (0..4)
         .flat_map(|_| world.step())
-        .filter(|decision| decision.user == user(1))
+        .filter(|decision| decision.user == World::user(1))
         .collect();
     assert!(told[0].old == 0 && told[0].active);
     assert!(
@@ -424,19 +271,19 @@ fn a_guest_that_was_reset_has_released_nothing() {
 fn what_the_configuration_does_not_name_is_left_alone() {
     let mut world = three_at_work();
     world
-        .policy
-        .set_config(Config::parse("NOTIFY MEMORY LINUX000 LINUX001").unwrap());
+        .policy()
+        .set_config(Config::parse("NOTIFY MEMORY LNX00000 LNX00001").unwrap());
     (0..5).for_each(|_| drop(world.step()));
     assert_eq!(world.machine(2).target, 0);
     assert!(world.machine(1).target > mib(200));
     // From then on it has what it had again.
     world
-        .policy
-        .set_config(Config::parse("NOTIFY MEMORY LINUX000\nMEMORY FLOOR 128M").unwrap());
+        .policy()
+        .set_config(Config::parse("NOTIFY MEMORY LNX00000\nMEMORY FLOOR 128M").unwrap());
     let dismissed = world
         .step()
         .into_iter()
-        .find(|decision| decision.user == user(1))
+        .find(|decision| decision.user == World::user(1))
         .unwrap();
     assert_eq!((dismissed.reason, dismissed.new), (Reason::Dismissed, 0));
     (0..5).for_each(|_| drop(world.step()));
@@ -452,7 +299,7 @@ fn what_was_not_delivered_is_told_again() {
     let told = world.step();
     assert_eq!(told.len(), 3);
     for decision in &told {
-        world.policy.undelivered(decision);
+        world.policy().undelivered(decision);
         world.machines.get_mut(&decision.user).unwrap().target = 0;
     }
     assert_eq!(world.step().len(), 3);
@@ -477,7 +324,7 @@ fn the_log_has_the_figures() {
     assert_eq!(
         told[0].to_string(),
         format!(
-            "LINUX000 CMM SHRINK {new}, was 0: constraint available={available} paging={paging:.0}/s, \
+            "LNX00000 CMM SHRINK {new}, was 0: constraint available={available} paging={paging:.0}/s, \
              active cpu={cpu_percent:.0}% resident={resident} preserved={preserved} floor=16384 share={share}"
         )
     );
