@@ -34,6 +34,13 @@ class Lab(unittest.TestCase):
         self.assertIn("2.0: 2.00 times as fast in the geometric mean of the workloads", said)
         self.assertEqual(len(said), 7)
 
+    def test_what_was_asked_in_2009(self):
+        question = {"volatile": 30, "tmem": 20, "tmem-self": 10}
+        self.assertEqual(list(lab.conclusions(results(**question)))[0],
+                         "files, 2.0: unused hints and volatile page cache 30.0 s, tmem 20.0 s, tmem and self-ballooning 10.0 s")
+        del question["tmem"]
+        self.assertEqual(list(lab.conclusions(results(**question))), [])
+
     def test_nothing_is_said_of_what_was_not_measured(self):
         self.assertEqual(list(lab.conclusions({})), [])
         self.assertEqual(list(lab.conclusions(results(paging=30, tmem=8))), [])
