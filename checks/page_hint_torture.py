@@ -85,15 +85,15 @@ class Hinting:
     def device(self, name):
         return self.guest.disk(self.names.index(name))
 
+    def torture_devices(self):
+        """The disks as page_hint_torture.c takes them. It begins with empty file systems, whatever an earlier run left."""
+        for name in ("ext4", "xfs"):
+            self.guest.run(f"mount -t {name} {self.device(name)} /mnt && rm -rf /mnt/[01] && umount /mnt")
+        return " ".join(f"{name}:{self.device(name)}" for name in ("ext4", "xfs", "erofs"))
+
     def counters(self):
         names = ("made_volatile", "made_stable", "lost_folios", "freed", "kernel_faults", "user_faults")
         return {name: int(self.guest.run(f"cat {COUNTERS}/{name}")) for name in names}
-
-
-def empty_disks(hinting, names):
-    """Removes what a torture left: it begins with empty file systems."""
-    for name in names:
-        hinting.guest.run(f"mount -t {name} {hinting.device(name)} /mnt && rm -rf /mnt/[01] && umount /mnt")
 
 
 class HintCheck(SystemCheck):
@@ -114,8 +114,7 @@ class Torture(HintCheck):
     def run_once(self, hinting):
         """One run; what was done, and how often. Nothing was lost."""
         guest = hinting.guest
-        devices = " ".join(f"{name}:{hinting.device(name)}" for name in ("ext4", "xfs", "erofs"))
-        empty_disks(hinting, ("ext4", "xfs"))
+        devices = hinting.torture_devices()
         before = vmstat(guest) | hinting.counters()
         with concurrent.futures.ThreadPoolExecutor() as beside:
             torment = beside.submit(hinting.cp.ctl, "torment", guest.name, "--seconds", SECONDS,

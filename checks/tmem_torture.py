@@ -11,7 +11,7 @@ import threading
 import unittest
 
 from coopguest import ControlProgram, Failed, Guest
-from page_hint_torture import FILE_CELLS, LITTLE, RUNS, Hinting, cells, empty_disks
+from page_hint_torture import FILE_CELLS, LITTLE, RUNS, Hinting, cells
 from systems import KERNEL, PAGE, SystemCheck, resident_pages
 from tmem_files import COUNTERS, counters, references, traced
 
@@ -133,8 +133,8 @@ class Lent(SystemCheck):
 class Torture(SystemCheck):
     """Work of every kind on files and memory."""
 
-    # What it must come to at least, in pages: numbers that a run that did nothing would not reach.
-    HARD = {("cache", "puts"): 1000, ("cache", "refused"): 10, ("cache", "hits"): 1, ("swap", "puts"): 10}
+    # What it must exceed, in pages: numbers that a run that did nothing would not reach.
+    HARD = {("cache", "puts"): 1000, ("cache", "refused"): 10, ("cache", "hits"): 0, ("swap", "puts"): 10}
 
     @contextlib.contextmanager
     def torment(self, hinting):
@@ -171,8 +171,7 @@ class Torture(SystemCheck):
 
     def work(self, hinting, meanwhile):
         """Works, while the guest does something else in a loop, in /proc/sys/vm."""
-        empty_disks(hinting, ("ext4", "xfs"))
-        devices = " ".join(f"{name}:{hinting.device(name)}" for name in ("ext4", "xfs", "erofs"))
+        devices = hinting.torture_devices()
         said = hinting.guest.run(
             f"cd /proc/sys/vm; touch /go; while [ -e /go ]; do {meanwhile}; done </dev/null >/dev/null 2>&1 & "
             f"/selftests/page_hint_torture -s {SECONDS} -a 128 {devices}; status=$?; rm /go; wait; exit $status",
@@ -191,11 +190,11 @@ class Torture(SystemCheck):
         return swap
 
     def easy(self, guest):
-        """What it has not come to yet."""
+        """What it does not exceed yet."""
         done = {half: counters(guest, half) for half in ("cache", "swap")}
         print("\n".join(f"{half} {figures}" for half, figures in done.items()))
-        return {f"{half} {name}": done[half][name] for (half, name), least in self.HARD.items()
-                if done[half][name] < least}
+        return {f"{half} {name}": done[half][name] for (half, name), most in self.HARD.items()
+                if done[half][name] <= most}
 
     def test_all(self):
         hinting, guest = self.start()
