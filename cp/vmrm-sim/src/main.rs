@@ -67,13 +67,35 @@ enum Error {
     Write(#[from] io::Error),
 }
 
-/// One row of the table.
+/// One row of the table. Pages and messages are those of a guest in a minute.
 #[derive(Serialize)]
 struct Row {
     overcommit: f64,
     vmrm: bool,
-    #[serde(flatten)]
-    outcome: Outcome,
+    intervals: usize,
+    short_percent: f64,
+    longest_short: usize,
+    page_ins: f64,
+    page_outs: f64,
+    messages: f64,
+    turns: f64,
+}
+
+impl Row {
+    fn new(options: &Options, overcommit: f64, vmrm: bool, outcome: &Outcome) -> Self {
+        let each = |count: f64| count / f64::from(options.guests) / f64::from(options.minutes);
+        Self {
+            overcommit,
+            vmrm,
+            intervals: outcome.intervals,
+            short_percent: 100.0 * outcome.short as f64 / outcome.intervals as f64,
+            longest_short: outcome.longest_short,
+            page_ins: each(outcome.page_ins as f64),
+            page_outs: each(outcome.page_outs as f64),
+            messages: each(outcome.messages as f64),
+            turns: each(outcome.turns as f64),
+        }
+    }
 }
 
 fn factor(text: &str) -> Result<f64, String> {
@@ -138,11 +160,7 @@ fn run(options: &Options) -> Result<(), Error> {
                 intervals,
                 policy,
             );
-            rows.push(Row {
-                overcommit,
-                vmrm,
-                outcome,
-            });
+            rows.push(Row::new(options, overcommit, vmrm, &outcome));
         }
     }
     print(options, &rows)
@@ -165,23 +183,22 @@ fn print(options: &Options, rows: &[Row]) -> Result<(), Error> {
         "{:>10}  {:<18}{:>7}{:>9}{:>10}{:>11}{:>10}{:>7}",
         "overcommit", "", "short", "in a row", "page-ins", "page-outs", "messages", "turns"
     )?;
-    for Row {
-        overcommit,
-        vmrm,
-        outcome,
-    } in rows
-    {
-        let each = |count: f64| count / f64::from(guests) / f64::from(minutes);
+    for row in rows {
         writeln!(
             out,
-            "{overcommit:>10.2}  {:<18}{:>6.1}%{:>9}{:>10.1}{:>11.1}{:>10.2}{:>7.2}",
-            if *vmrm { "VMRM" } else { "host paging alone" },
-            100.0 * outcome.short as f64 / outcome.intervals as f64,
-            outcome.longest_short,
-            each(outcome.page_ins as f64),
-            each(outcome.page_outs as f64),
-            each(outcome.messages as f64),
-            each(outcome.turns as f64),
+            "{:>10.2}  {:<18}{:>6.1}%{:>9}{:>10.1}{:>11.1}{:>10.2}{:>7.2}",
+            row.overcommit,
+            if row.vmrm {
+                "VMRM"
+            } else {
+                "host paging alone"
+            },
+            row.short_percent,
+            row.longest_short,
+            row.page_ins,
+            row.page_outs,
+            row.messages,
+            row.turns,
         )?;
     }
     Ok(())

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use cp_core::vmrm::Policy;
 use fastrand::Rng;
-use serde::Serialize;
 
 use crate::{Part, World};
 
 /// What has become of a system.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// How many intervals it was looked at.
     pub intervals: usize,

@@ -12,9 +12,6 @@ use fastrand::Rng;
 /// What a guest needs to release a page, as it does on an emulated machine.
 const RELEASE_TIME: Duration = Duration::from_micros(20);
 
-/// Frames are short below 4 % if so many pages a second go or come; below 2 % in any case.
-const PAGING: f64 = 32.0;
-
 /// A guest. All are pages but `life`, `works` and its use of CPUs.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -142,8 +139,6 @@ pub struct World {
     pub paging_percent: u64,
     /// Counter: pages that went to a paging volume.
     pub page_outs: u64,
-    /// Whether frames were short in the last interval.
-    pub short: bool,
     interval: Duration,
     intervals: u32,
     rng: Rng,
@@ -169,7 +164,6 @@ impl World {
             policy,
             paging_percent: 1,
             page_outs: 0,
-            short: false,
             interval,
             intervals: 0,
             rng: Rng::with_seed(seed),
@@ -222,7 +216,6 @@ impl World {
 
     /// An interval passes. Guests release what they were told to while they do what they do. Gives what they are told.
     pub fn step(&mut self) -> Vec<Decision> {
-        let before = self.page_outs + self.sum(|machine| machine.page_ins);
         for machine in self.machines.values_mut() {
             machine.inflate(2);
             machine.run(self.interval, &mut self.rng);
@@ -234,10 +227,6 @@ impl World {
 
         self.intervals += 1;
         let sample = self.sample();
-        let below = |percent| sample.available < self.frames * percent / 100;
-        let paged = sample.page_ins + sample.page_outs - before;
-        self.short = below(2) || below(4) && paged as f64 >= PAGING * self.interval.as_secs_f64();
-
         let decisions = match &mut self.policy {
             Some(policy) => policy.decide(&sample),
             None => Vec::new(),

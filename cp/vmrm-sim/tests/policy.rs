@@ -27,6 +27,8 @@ fn random_machine(rng: &mut Rng) -> Machine {
 struct Watched {
     world: World,
     rng: Rng,
+    /// Whether frames were short in the last interval.
+    short: bool,
 }
 
 impl Deref for Watched {
@@ -49,6 +51,7 @@ impl Watched {
         let mut watched = Self {
             world: World::new(frames, INTERVAL, Some(policy), machines, seed),
             rng: Rng::with_seed(seed),
+            short: false,
         };
         assert_eq!(watched.step(), []);
         watched
@@ -91,7 +94,11 @@ impl Watched {
             .iter()
             .map(|(&user, machine)| (user, machine.target))
             .collect();
+        let paged = |world: &World| world.page_outs + world.sum(|machine| machine.page_ins);
+        let before = paged(&self.world);
         let decisions = self.world.step();
+        let below = |percent| self.available() < self.frames * percent / 100;
+        self.short = below(2) || below(4) && paged(&self.world) - before >= 320;
         for decision in &decisions {
             let target = targets[&decision.user];
             assert_eq!(decision.old, target, "{decision}");
