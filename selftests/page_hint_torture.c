@@ -57,6 +57,7 @@
 #define ROUND 15		/* seconds */
 #define DROP 5			/* seconds between two times that all caches are dropped */
 #define DEEDS 64
+#define EARLY 512		/* pages of memory */
 #define FIRST (-10)		/* nice */
 
 #define fallthrough __attribute__((__fallthrough__))
@@ -782,6 +783,13 @@ static void look_at_page(const unsigned char *page, const uint32_t *stamps, unsi
 	expect(page + PAGE - CELL, stamps + i, i, 1);
 }
 
+static void renew_page(unsigned char *page, uint32_t *stamp, uint32_t new)
+{
+	*stamp = new;
+	fill(page, stamp, 1);
+	fill(page + PAGE - CELL, stamp, 1);
+}
+
 /* Anonymous memory: pages with a cell each at their ends. */
 static void remember(void)
 {
@@ -791,6 +799,10 @@ static void remember(void)
 
 	snprintf(folder, sizeof(folder), "memory");
 	madvise(all_of_it, memory_size / 2, MADV_HUGEPAGE);
+	/* What is swapped out now has left memory by the end, however little is done until then. */
+	for (unsigned int i = 0; i < EARLY; i++)
+		renew_page(all_of_it + i * PAGE, stamps + i, ++last);
+	madvise(all_of_it, EARLY * PAGE, MADV_PAGEOUT);
 	while (going_on()) {
 		unsigned int n = any(256) + 1, at = any(pages - n);
 		unsigned char *first = all_of_it + at * PAGE;
@@ -821,9 +833,7 @@ static void remember(void)
 				unsigned char *page = all_of_it + i * PAGE;
 
 				look_at_page(page, stamps, i);
-				stamps[i] = ++last;
-				fill(page, stamps + i, 1);
-				fill(page + PAGE - CELL, stamps + i, 1);
+				renew_page(page, stamps + i, ++last);
 			}
 		}
 		if (!child)
