@@ -47,6 +47,11 @@ __rust_helper int rust_helper_folio_ref_count(const struct folio *folio)
 	return folio_ref_count(folio);
 }
 
+__rust_helper int rust_helper_folio_expected_ref_count(const struct folio *folio)
+{
+	return folio_expected_ref_count(folio);
+}
+
 __rust_helper bool rust_helper_folio_ref_freeze(struct folio *folio, int count)
 {
 	return folio_ref_freeze(folio, count);

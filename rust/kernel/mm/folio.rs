@@ -208,6 +208,23 @@ impl Folio {
         was_idle
     }
 
+    /// As [`Self::mark_idle`]; whoever has used the folio through a mapping has used it, too.
+    ///
+    /// Has no effect on what reclaim finds out about the folio. May sleep.
+    #[cfg(CONFIG_IDLE_PAGE_TRACKING)]
+    pub fn mark_idle_in_mappings(&self) -> bool {
+        // SAFETY: By the type invariant. It looks itself whether it is mapped, and locks it.
+        unsafe { bindings::page_idle_clear_pte_refs(self.as_ptr()) };
+        self.mark_idle()
+    }
+
+    /// Whether the folio is page cache that is mapped into a process.
+    pub fn is_mapped_file(&self) -> bool {
+        // SAFETY: By the type invariant.
+        let mapped = unsafe { bindings::folio_mapped(self.as_ptr()) };
+        mapped && !self.has(bindings::pageflags_PG_swapbacked)
+    }
+
     /// Locks the folio if nobody has locked it. Does not sleep.
     pub fn try_lock(&self) -> Option<LockedFolio<'_>> {
         // SAFETY: By the type invariant.
@@ -278,6 +295,25 @@ impl LockedFolio<'_> {
     pub(crate) fn release_private(&self) -> bool {
         // SAFETY: Locked, by the type invariant.
         unsafe { bindings::filemap_release_folio(self.as_ptr(), 0) }
+    }
+
+    /// Removes the folio, which is page cache, from all page tables: the next access of a process is
+    /// a fault, which finds it in its file. Returns whether no page table has it any more. May sleep.
+    ///
+    /// Fails where it is mlocked, or held by somebody besides the caller, with one reference, and page
+    /// tables: he may not be able to let a fault happen.
+    #[doc(alias = "try_to_unmap")]
+    pub fn unmap(&self) -> bool {
+        // SAFETY: Locked, and so still in its file, by the type invariant.
+        unsafe {
+            if bindings::folio_ref_count(self.as_ptr())
+                != bindings::folio_expected_ref_count(self.as_ptr()) + 1
+            {
+                return false;
+            }
+            bindings::try_to_unmap(self.as_ptr(), bindings::ttu_flags_TTU_SPLIT_HUGE_PMD);
+            !bindings::folio_mapped(self.as_ptr())
+        }
     }
 
     /// Removes the folio from its file if it is clean, unmapped and held by nobody but the caller,
