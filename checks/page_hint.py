@@ -6,8 +6,8 @@ On the release kernel: this is what bench/page_hint measures.
 import unittest
 
 from coopguest import ControlProgram
-from hinting import (DEBUGFS, DISK, agreed_states, counted_grep, grep, guest_states, host_states, kib, mount, reclaim,
-                     rest, share, sweep)
+from hinting import (DEBUGFS, DISK, agreed_states, counted_grep, grep, guest_states, host_states, kib, last_sweep, mount,
+                     reclaim, rest, share, sweep)
 from systems import SystemCheck, resident_pages
 
 # 74 MiB, and the guest that keeps them in its page cache.
@@ -46,6 +46,7 @@ class VolatilePageCache(SystemCheck):
 
     def test_host_takes_what_the_guest_can_read_again(self):
         guest = self.guest
+        guest.sysctl("page_hint_lost", 0)
         read = self.cold["sectors"] // 8
         states = self.volatile()
         # Nearly all that was read, metadata of the file system apart, and most of what is resident.
@@ -78,6 +79,21 @@ class VolatilePageCache(SystemCheck):
         self.volatile()
         guest.sysctl("page_hint_volatile", 0)
         self.eventually(lambda: guest_states(guest)["V"]["tot"] == 0, "all pages are stable")
+
+
+    def test_page_cache_that_is_needed_stays(self):
+        """As often as the host takes all of it the guest reads it again: then that is no page cache to be taken."""
+        guest = self.guest
+        self.volatile()
+        reclaim(guest, "all", "--only", "v")
+        self.found_again(1.05)
+        guest.sysctl("page_hint_age", 0)
+        self.eventually(lambda: last_sweep(guest)["rests"] == 1, "it stops itself")
+        self.assertIn("no page cache becomes volatile for 10 minutes", guest.run("dmesg"))
+        self.eventually(lambda: guest_states(guest)["V"]["tot"] == 0, "all pages are stable")
+        # Who switches it on again means it.
+        guest.sysctl("page_hint_volatile", 1)
+        self.assertGreater(self.volatile()["V"]["r"], self.cold["sectors"] // 8 // 2)
 
 
 class ExperimentOf2009(SystemCheck):

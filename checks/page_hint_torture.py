@@ -8,6 +8,7 @@ import collections
 import concurrent.futures
 import contextlib
 import hashlib
+import itertools
 import os
 import pathlib
 import re
@@ -72,7 +73,9 @@ class Hinting:
             self.guest = stack.enter_context(Guest(
                 self.cp, memory=self.memory, kernel=KERNEL, disks=[self.image(name) for name in self.names],
                 append=self.append, device="unused=exception,oracle=on", image=IMAGE))
-            self.guest.run("modprobe xfs && modprobe erofs && cd /proc/sys/vm && echo 1 >page_hint_volatile && echo 0 >page_hint_age")
+            self.guest.run("modprobe xfs && modprobe erofs")
+            for name, value in (("lost", 0), ("volatile", 1), ("mapped", 1), ("age", 0)):
+                self.guest.sysctl(f"page_hint_{name}", value)
             self.stack = stack.pop_all()
         return self
 
@@ -92,7 +95,7 @@ class Hinting:
         return " ".join(f"{name}:{self.device(name)}" for name in ("ext4", "xfs", "erofs"))
 
     def counters(self):
-        names = ("made_volatile", "made_stable", "lost_folios", "freed", "kernel_faults", "user_faults")
+        names = ("made_volatile", "made_stable", "lost_folios", "unmapped", "freed", "kernel_faults", "user_faults")
         return {name: int(self.guest.run(f"cat {COUNTERS}/{name}")) for name in names}
 
 
@@ -109,7 +112,8 @@ class Torture(HintCheck):
     """Work of every kind on files and memory, while the host takes unused and volatile pages."""
 
     # What a run must have done at least, in pages, folios and rounds of the host.
-    HARD = {"rounds": SECONDS, "unused taken": 1000, "volatile taken": 1000, "made_volatile": 10000, "lost_folios": 100}
+    HARD = {"rounds": SECONDS, "unused taken": 1000, "volatile taken": 1000, "made_volatile": 10000, "lost_folios": 100,
+            "unmapped": 20}
 
     def run_once(self, hinting):
         """One run; what was done, and how often. Nothing was lost."""
@@ -125,7 +129,7 @@ class Torture(HintCheck):
         print(f"{said}\n{taken.strip()}\n{counts}")
         self.assertIn("no differences", said)
         after = vmstat(guest) | counts
-        done = {name: after[name] - before[name] for name in (*EVENTS, "made_volatile", "lost_folios")}
+        done = {name: after[name] - before[name] for name in (*EVENTS, "made_volatile", "lost_folios", "unmapped")}
         done |= zip(("rounds", "unused taken", "volatile taken"),
                     map(int, re.search(r"in (\d+) rounds: U (\d+), V (\d+);", taken).groups()))
         return collections.Counter(done | {name: int(times) for name, times in
@@ -261,6 +265,29 @@ class Lost(HintCheck):
             self.lose(file)
             self.guest.run(f"for i in 1 2 3; do {file} md5sum /proc/self/exe; done | uniq | wc -l | grep -qx 1")
             self.was_lost()
+
+    def test_mapped(self):
+        """A process that has mapped a file comes to its content in whatever way after the host took all of it."""
+        self.addCleanup(self.guest.run, "echo core >/proc/sys/kernel/core_pattern")
+        ways = self.guest.run("/selftests/page_hint_mapped ways").split()
+        self.assertGreater(len(ways), 10)
+        for way, name in zip(ways, itertools.cycle(("ext4", "xfs"))):
+            with self.subTest(way, on=name):
+                file = f"/mnt/{name}/mapped"
+                unmapped = self.hinting.counters()["unmapped"]
+                pid = self.guest.run(f"cp /mnt/erofs/data {file} && sync && "
+                                     f"{{ /selftests/page_hint_mapped {way} {file} {file}.out >/tmp/said 2>&1 & echo $!; }}")
+                self.eventually(lambda: "T" == self.state_of(pid), "it has mapped the file")
+                self.lose(file)
+                self.assertGreaterEqual(self.hinting.counters()["unmapped"], unmapped + self.PAGES)
+                self.guest.run(f"kill -CONT {pid}")
+                self.eventually(lambda: self.state_of(pid) in ("", "Z"), "it has used the file")
+                self.assertEqual(self.guest.run("cat /tmp/said").strip(), "the same")
+                self.was_lost()
+                self.guest.run(f"rm -f {file} {file}.out")
+
+    def state_of(self, pid):
+        return self.guest.run(f"sed -n 's/^State:.//p' /proc/{pid.strip()}/status 2>/dev/null | cut -c1").strip()
 
     def test_do_not_wait(self):
         """What is given without waiting is right."""

@@ -103,6 +103,7 @@ class Paging(Paged):
         self.start(frames=100)
         guest = self.guest("LINUX01", memory="192M", append="page_hint.volatile=1", disks=[DISK])
         mount(guest)
+        guest.sysctl("page_hint_lost", 0)
         for folder in ("kernel", "mm", "fs", "kernel"):
             guest.run(f"find /mnt/sources/{folder} -type f -exec cat {{}} + >/dev/null")
             sweep(guest)

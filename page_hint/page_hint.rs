@@ -34,7 +34,10 @@ mod sysctl;
 mod table;
 mod unused;
 
-use policy::Tunables;
+use policy::{
+    Class,
+    Tunables, //
+};
 use sweeper::Sweeper;
 
 module! {
@@ -46,7 +49,12 @@ module! {
     params: {
         volatile: u32 {
             default: 0,
-            description: "Make page cache volatile: 1 yes, 0 no (default 0)",
+            description: "Make page cache volatile that is not mapped: 1 yes, 0 no (default 0)",
+            perm: 0o444,
+        },
+        mapped: u32 {
+            default: 0,
+            description: "Make page cache volatile that is mapped: 1 yes, 0 no (default 0)",
             perm: 0o444,
         },
         force: u32 {
@@ -97,12 +105,16 @@ impl kernel::InPlaceModule for PageHint {
     }
 }
 
-/// Reads the parameter `volatile`.
+/// Reads the parameters `volatile` and `mapped`.
 fn tunables() -> Tunables {
-    Tunables {
-        volatile: module_parameters::volatile.value() != 0 && allowed().is_ok(),
-        ..Tunables::DEFAULT
+    let mut tunables = Tunables::DEFAULT;
+    for (class, value) in [
+        (Class::Unmapped, module_parameters::volatile.value()),
+        (Class::Mapped, module_parameters::mapped.value()),
+    ] {
+        tunables.volatile[class] = value != 0 && allowed().is_ok();
     }
+    tunables
 }
 
 /// Whether page cache may become volatile here.

@@ -13,7 +13,10 @@ use kernel::{
     sync::Arc, //
 };
 
-use crate::sweeper::Sweeper;
+use crate::{
+    policy::Class,
+    sweeper::Sweeper, //
+};
 
 /// Makes the files.
 pub(crate) fn files<'data>(sweeper: &'data Arc<Sweeper>, dir: &ScopedDir<'data, '_>) {
@@ -26,14 +29,19 @@ pub(crate) fn files<'data>(sweeper: &'data Arc<Sweeper>, dir: &ScopedDir<'data, 
     dir.read_only_file(c"made_stable", &stats.made_stable);
     dir.read_only_file(c"lost_folios", &stats.lost_folios);
     dir.read_only_file(c"evicted_folios", &stats.evicted_folios);
+    dir.read_only_file(c"lost_to_reads", &stats.lost_to_reads);
+    dir.read_only_file(c"lost_to_faults", &stats.lost_to_faults);
+    dir.read_only_file(c"unmapped", &stats.unmapped);
     dir.read_only_file(c"freed", &stats.freed);
     dir.read_only_file(c"kernel_faults", &stats.kernel_faults);
     dir.read_only_file(c"user_faults", &stats.user_faults);
 }
 
 fn show_last_sweep(sweeper: &Arc<Sweeper>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let (sweeps, tally) = sweeper.last();
+    let (sweeps, tally, rests) = sweeper.last();
     f.write_fmt(fmt!("sweeps {sweeps}\n"))?;
+    f.write_fmt(fmt!("rests {}\n", u32::from(rests[Class::Unmapped])))?;
+    f.write_fmt(fmt!("mapped_rests {}\n", u32::from(rests[Class::Mapped])))?;
     f.write_fmt(fmt!("made {}\n", tally.made))?;
     f.write_fmt(fmt!("used {}\n", tally.used))?;
     f.write_fmt(fmt!("limited {}\n", tally.limited))?;

@@ -23,6 +23,7 @@ use kernel::{
     prelude::*,
     s390::volatile::{
         stats,
+        Mappings,
         Session,
         Why, //
     },
@@ -42,7 +43,13 @@ use kernel::{
     }, //
 };
 
-use crate::policy::Tunables;
+use crate::policy::{
+    Class,
+    Classes,
+    Tunables,
+    Verdict,
+    Watch, //
+};
 
 /// What came of the folios that the last sweep looked at, in pages.
 #[derive(Clone, Copy, Default)]
@@ -51,7 +58,7 @@ pub(crate) struct Tally {
     pub(crate) made: usize,
     /// Used since the sweep before.
     pub(crate) used: usize,
-    /// Left because enough of the page cache is volatile.
+    /// Left because enough of the page cache is volatile, or only what is mapped shall be.
     pub(crate) limited: usize,
     /// Left because cleancache keeps them when memory is needed.
     pub(crate) kept: usize,
@@ -63,6 +70,9 @@ struct State {
     tunables: Tunables,
     /// The tunables were written to.
     changed: bool,
+    watches: Classes<Watch>,
+    /// Which of the classes that are on rest.
+    rests: Classes<bool>,
     /// Complete sweeps since the boot.
     sweeps: u64,
     last: Tally,
@@ -75,6 +85,7 @@ pub(crate) struct Sweeper {
     state: Mutex<State>,
     #[pin]
     changed: CondVar,
+    start: Instant<Monotonic>,
 }
 
 /// How many page frames are looked at before the thread lets others go first.
@@ -87,10 +98,13 @@ impl Sweeper {
                 state <- new_mutex!(State {
                     tunables,
                     changed: false,
+                    watches: Classes::default(),
+                    rests: Classes::default(),
                     sweeps: 0,
                     last: Tally::default(),
                 }),
                 changed <- new_condvar!(),
+                start: Instant::now(),
             }),
             GFP_KERNEL,
         )
@@ -108,10 +122,21 @@ impl Sweeper {
         self.changed.notify_all();
     }
 
-    /// How many sweeps were completed, and what came of the last one.
-    pub(crate) fn last(&self) -> (u64, Tally) {
+    /// Switches a class on or off. Both are looked at anew.
+    pub(crate) fn switch(&self, class: Class, on: bool) {
+        let mut state = self.state.lock();
+        state.tunables.volatile[class] = on;
+        for class in Class::ALL {
+            state.watches[class] = Watch::new(self.age(), requests(class, &state.tunables));
+        }
+        state.changed = true;
+        self.changed.notify_all();
+    }
+
+    /// How many sweeps were completed, what came of the last one, and which classes rest.
+    pub(crate) fn last(&self) -> (u64, Tally, Classes<bool>) {
         let state = self.state.lock();
-        (state.sweeps, state.last)
+        (state.sweeps, state.last, state.rests)
     }
 
     /// Sweeps until the thread that runs this is to stop.
@@ -119,10 +144,10 @@ impl Sweeper {
         let mut session = None;
         let mut pause = 0;
         while let Some(tunables) = self.next(pause) {
-            if !tunables.volatile {
+            if tunables.volatile == Classes::default() {
                 // All folios become stable.
                 session = None;
-                pause = u32::MAX;
+                pause = self.rest();
                 continue;
             }
             let session = match &session {
@@ -142,12 +167,56 @@ impl Sweeper {
         }
     }
 
-    /// Waits so many milliseconds or until the tunables change, and returns them.
+    /// Waits so many milliseconds or until the tunables change, and returns them. Those classes are
+    /// off in them that rest.
     fn next(&self, pause: u32) -> Option<Tunables> {
         let mut state = self.state.lock();
         self.wait(&mut state, pause);
         state.changed = false;
-        (!kthread::should_stop()).then_some(state.tunables)
+        let volatile = self.watch(&mut state);
+        let tunables = Tunables {
+            volatile,
+            ..state.tunables
+        };
+        (!kthread::should_stop()).then_some(tunables)
+    }
+
+    /// Which classes are on and worth it. Has a sweep broken off if one is no more, and says so.
+    fn watch(&self, state: &mut State) -> Classes<bool> {
+        let mut works = Classes::default();
+        for class in Class::ALL {
+            let State {
+                tunables, watches, ..
+            } = state;
+            let (requests, volatile) = (requests(class, tunables), volatile());
+            let verdict = watches[class].look(self.age(), requests, volatile, tunables.lost);
+            works[class] = tunables.volatile[class] && verdict == Verdict::Works;
+            state.rests[class] = tunables.volatile[class] && !works[class];
+            if let (true, Verdict::Stops(requests, volatile)) = (state.rests[class], verdict) {
+                state.changed = true;
+                pr_info!(
+                    "{requests} requests to read again what the hypervisor took, of {volatile} \
+                     pages: no {} becomes volatile for {} minutes\n",
+                    class.name(),
+                    Watch::REST / Watch::MINUTE
+                );
+            }
+        }
+        works
+    }
+
+    /// How many milliseconds ago this began.
+    fn age(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+
+    /// The time until there may be something to do, in milliseconds.
+    fn rest(&self) -> u32 {
+        if self.state.lock().rests == Classes::default() {
+            u32::MAX
+        } else {
+            Watch::MINUTE as u32
+        }
     }
 
     /// Waits so many milliseconds. False if there is something to do before they are over: the
@@ -184,11 +253,31 @@ impl Sweeper {
             }
             cond_resched();
             let wait = tunables.wait(tally.made, start.elapsed().as_millis() as u64);
-            if !self.wait(&mut self.state.lock(), wait) {
+            let mut state = self.state.lock();
+            self.watch(&mut state);
+            if !self.wait(&mut state, wait) {
                 return None;
             }
         }
         Some(tally)
+    }
+}
+
+/// How many pages are volatile.
+fn volatile() -> usize {
+    stats().volatile.load(Relaxed) as usize
+}
+
+/// How often a class had the disk asked for what was lost, since the boot: by reads, or by faults
+/// if it is mapped. A class that is on alone has both.
+fn requests(class: Class, tunables: &Tunables) -> u64 {
+    let both = tunables.volatile == Classes([true; Class::ALL.len()]);
+    let reads = stats().lost_to_reads.load(Relaxed);
+    let faults = stats().lost_to_faults.load(Relaxed);
+    match class {
+        _ if !both => reads + faults,
+        Class::Unmapped => reads,
+        Class::Mapped => faults,
     }
 }
 
@@ -204,15 +293,29 @@ enum Found {
 /// Makes a folio volatile, if that is allowed with so many pages in the page cache.
 fn look(session: &Session, tunables: &Tunables, cached: usize, folio: &Folio) -> Found {
     let pages = folio.frames().len();
-    if !tunables.allows(stats().volatile.load(Relaxed) as usize, cached) {
+    if !tunables.allows(volatile(), cached) {
         return Found::Limited(pages);
     }
-    if tunables.age != 0 && !folio.mark_idle() {
+    let mapped = folio.is_mapped_file();
+    if !mapped && !tunables.volatile[Class::Unmapped] {
+        return Found::Limited(pages);
+    }
+    let mappings = if tunables.volatile[Class::Mapped] {
+        Mappings::Unmap
+    } else {
+        Mappings::Keep
+    };
+    let idle: fn(&Folio) -> bool = if mapped && mappings == Mappings::Unmap {
+        Folio::mark_idle_in_mappings
+    } else {
+        Folio::mark_idle
+    };
+    if tunables.age != 0 && !idle(folio) {
         return Found::Used(pages);
     }
     let made = match folio.try_lock() {
         Some(locked) if is_kept(&locked) => return Found::Kept(pages),
-        Some(locked) => session.make_volatile(&locked),
+        Some(locked) => session.make_volatile(&locked, mappings),
         None => Err(Why::Busy),
     };
     match made {

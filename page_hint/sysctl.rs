@@ -4,13 +4,15 @@
 //!
 //! | File                 | What                                                           |
 //! |----------------------|----------------------------------------------------------------|
-//! | `page_hint_volatile` | 1: make page cache volatile; 0: do not, and make all stable    |
+//! | `page_hint_volatile` | 1: make page cache volatile that no process has mapped; 0: not |
+//! | `page_hint_mapped`   | 1: make page cache volatile that processes have mapped; 0: not |
 //! | `page_hint_age`      | milliseconds that a folio must not have been used              |
 //! | `page_hint_rate`     | pages that become volatile in a second, at most; 0: any number |
 //! | `page_hint_share`    | percent of the page cache that may be volatile                 |
+//! | `page_hint_lost`     | what the disk may be asked for again, see [`Tunables::lost`]   |
 //!
-//! Writing one begins a sweep at once. A text that is not understood in full gets `EINVAL` and
-//! changes nothing.
+//! With both of the first two at 0 all page cache becomes stable. Writing one begins a sweep at
+//! once. A text that is not understood in full gets `EINVAL` and changes nothing.
 
 use kernel::{
     fmt,
@@ -31,7 +33,10 @@ use core::marker::PhantomData;
 
 use crate::{
     allowed,
-    policy::Tunables,
+    policy::{
+        Class,
+        Tunables, //
+    },
     sweeper::Sweeper, //
 };
 
@@ -47,10 +52,12 @@ pub(crate) fn files(sweeper: Data) -> Result<Files> {
         c"vm",
         sweeper,
         &[
-            File::of::<Volatile>(),
+            File::of::<SwitchFile<Unmapped>>(),
+            File::of::<SwitchFile<Mapped>>(),
             File::of::<NumberFile<Age>>(),
             File::of::<NumberFile<Rate>>(),
             File::of::<NumberFile<Share>>(),
+            File::of::<NumberFile<Lost>>(),
         ],
     )
 }
@@ -64,14 +71,22 @@ fn number(text: &BStr, max: u32) -> Result<u32> {
     Ok(number)
 }
 
-struct Volatile;
+/// A class that can be switched on.
+trait Switch {
+    const NAME: &'static CStr;
+    const CLASS: Class;
+}
 
-impl Entry<Data> for Volatile {
-    const NAME: &'static CStr = c"page_hint_volatile";
+/// The file of a class.
+struct SwitchFile<S>(PhantomData<S>);
+
+impl<S: Switch> Entry<Data> for SwitchFile<S> {
+    const NAME: &'static CStr = S::NAME;
     const MODE: u16 = 0o644;
 
     fn show(sweeper: &Data, out: &mut dyn fmt::Write) -> Result {
-        writeln!(out, "{}", u32::from(sweeper.tunables().volatile))?;
+        let on = sweeper.tunables().volatile[S::CLASS];
+        writeln!(out, "{}", u32::from(on))?;
         Ok(())
     }
 
@@ -80,9 +95,23 @@ impl Entry<Data> for Volatile {
         if on {
             allowed()?;
         }
-        sweeper.tune(|tunables| tunables.volatile = on);
+        sweeper.switch(S::CLASS, on);
         Ok(())
     }
+}
+
+struct Unmapped;
+
+impl Switch for Unmapped {
+    const NAME: &'static CStr = c"page_hint_volatile";
+    const CLASS: Class = Class::Unmapped;
+}
+
+struct Mapped;
+
+impl Switch for Mapped {
+    const NAME: &'static CStr = c"page_hint_mapped";
+    const CLASS: Class = Class::Mapped;
 }
 
 /// A tunable that is a number.
@@ -140,5 +169,15 @@ impl Number for Share {
 
     fn of(tunables: &mut Tunables) -> &mut u32 {
         &mut tunables.share
+    }
+}
+
+struct Lost;
+
+impl Number for Lost {
+    const NAME: &'static CStr = c"page_hint_lost";
+
+    fn of(tunables: &mut Tunables) -> &mut u32 {
+        &mut tunables.lost
     }
 }

@@ -83,13 +83,15 @@ restore() {
 	set_tunable age 0
 	set_tunable rate 0
 	set_tunable share 100
+	set_tunable lost 0
+	set_tunable mapped 0
 	set_tunable volatile 1
 }
 
 # --- cases ----------------------------------------------------------------------
 
 bad_values_change_nothing() {
-	for name in volatile age rate share; do
+	for name in volatile mapped age rate share lost; do
 		before=$(tunable $name)
 		for value in '' ' ' -1 x '1 2' 1x 4294967296 18446744073709551617; do
 			echo "$value" >"$VM/page_hint_$name" 2>/dev/null &&
@@ -98,6 +100,7 @@ bad_values_change_nothing() {
 		done
 	done
 	echo 2 >"$VM/page_hint_volatile" 2>/dev/null && fail "page_hint_volatile takes 2"
+	echo 2 >"$VM/page_hint_mapped" 2>/dev/null && fail "page_hint_mapped takes 2"
 	echo 101 >"$VM/page_hint_share" 2>/dev/null && fail "page_hint_share takes 101"
 	same "page_hint_volatile and share" "$(tunable volatile) $(tunable share)" "1 100"
 }
@@ -119,6 +122,32 @@ used_files_are_not() {
 	# Last: it changes the content.
 	same "volatile pages of a file that is dirty" "$(states_of dirty)" "0 of 256"
 	same "volatile pages later" "$(states_of idle)" "256 of 256"
+}
+
+mapped_files_are_if_asked() {
+	set_tunable mapped 1
+	file_of 1
+	unmapped=$(counter unmapped)
+	same "volatile pages of a file that is mapped" "$(states_of mapped)" "256 of 256"
+	at_least "pages that were unmapped" $(($(counter unmapped) - unmapped)) 256
+	for how in locked held; do
+		same "volatile pages of a file that is $how" "$(states_of $how)" "0 of 256"
+	done
+	unharmed
+	# What nobody has mapped does not matter then.
+	set_tunable mapped 0
+	set_tunable volatile 0
+	wait_until 60 counted volatile 0 || fail "$(counter volatile) pages are still volatile"
+	file_of 1
+	set_tunable mapped 1
+	sweep
+	sweep
+	same "volatile pages while no file is mapped" "$("$FILE" volatile)" 0
+	same "volatile pages of one that is mapped" "$(states_of mapped)" "256 of 256"
+	set_tunable mapped 0
+	wait_until 60 counted volatile 0 || fail "$(counter volatile) pages are still volatile"
+	unharmed
+	same "faults" "$(counter kernel_faults) $(counter user_faults)" "0 0"
 }
 
 off_makes_all_stable() {
@@ -185,18 +214,28 @@ made_at_least() {
 	[ "$(counter made_volatile)" -ge "$1" ]
 }
 
-used_files_stay_young() {
+# A file of 4 MiB that a command uses stays as it is, and one that nobody uses does not.
+stays_young() {
 	file_of 4
 	cp "$DISK/file" "$DISK/young"
 	sync
 	set_tunable age 4000
-	repeat cat "$DISK/young"
+	repeat "$@" "$DISK/young"
 	wait_until 60 mostly_volatile 1024 ||
 		fail "a file that nobody uses does not become volatile"
 	young=$(awk '$1 == "used" { print $2 }' "$DEBUGFS/page_hint/last_sweep")
 	stop_repeating
 	rm "$DISK/young"
 	at_least "pages that the sweeper found used" "$young" 1024
+}
+
+used_files_stay_young() {
+	stays_young cat
+}
+
+used_mappings_stay_young() {
+	set_tunable mapped 1
+	stays_young "$FILE" touch
 }
 
 mostly_volatile() {
@@ -279,12 +318,15 @@ nothing_leaks() {
 
 [ -e "$VM/page_hint_volatile" ] || skip_all "there is no volatile page cache here"
 [ -x "$FILE" ] || skip_all "page_hint_file is not built"
-set -- "$(tunable volatile)" "$(tunable age)" "$(tunable rate)" "$(tunable share)"
+set -- "$(tunable volatile)" "$(tunable age)" "$(tunable rate)" "$(tunable share)" \
+	"$(tunable mapped)" "$(tunable lost)"
 trap 'cleanup; unmount_file "$DISK"; rm -rf "$WORK"
 	echo '"$1"' >$VM/page_hint_volatile; echo '"$2"' >$VM/page_hint_age
-	echo '"$3"' >$VM/page_hint_rate; echo '"$4"' >$VM/page_hint_share' EXIT
+	echo '"$3"' >$VM/page_hint_rate; echo '"$4"' >$VM/page_hint_share
+	echo '"$5"' >$VM/page_hint_mapped; echo '"$6"' >$VM/page_hint_lost' EXIT
 setup || skip_all "no file system can be made here"
 restore
-run bad_values_change_nothing idle_files_are_volatile used_files_are_not off_makes_all_stable \
-	share_is_respected rate_is_respected used_files_stay_young no_wait_for_what_is_there \
+run bad_values_change_nothing idle_files_are_volatile used_files_are_not mapped_files_are_if_asked \
+	off_makes_all_stable share_is_respected rate_is_respected used_files_stay_young \
+	used_mappings_stay_young no_wait_for_what_is_there \
 	files_in_files swap_files mounts_come_and_go volatile_pages_move nothing_leaks

@@ -12,6 +12,7 @@
  *   page_hint_file volatile         how many pages there are that are volatile
  *   page_hint_file nowait FILE      writes out what can be read without waiting
  *   page_hint_file poke FILE        writes one byte in each page through a mapping
+ *   page_hint_file touch FILE       loads from each page through a mapping, for 12 s
  *   page_hint_file scatter FILE     reads each page into a folio of its own
  *   page_hint_file verity FILE      lets fs-verity check it from now on
  */
@@ -164,7 +165,7 @@ static int states(const char *how, int fd, size_t pages)
 			fail("splice: the pipe is too small");
 	}
 	/* A folio may still be held for a moment. */
-	for (int tries = strcmp(how, "idle") ? 1 : 10; tries; tries--) {
+	for (int tries = strcmp(how, "idle") && strcmp(how, "mapped") ? 1 : 10; tries; tries--) {
 		sweep_twice();
 		volatiles = count_volatile(flags, frames, pages);
 		if (volatiles == pages)
@@ -220,6 +221,18 @@ static int poke(int fd, size_t pages)
 	return 0;
 }
 
+static int touch(int fd, size_t pages)
+{
+	volatile char *memory = map(fd, pages * PAGE, PROT_READ, MAP_SHARED);
+
+	for (int times = 0; times < 120; times++) {
+		for (size_t i = 0; i < pages; i++)
+			(void)memory[i * PAGE];
+		usleep(100000);
+	}
+	return 0;
+}
+
 static int scatter(int fd, size_t pages)
 {
 	must(syscall(__NR_fadvise64, fd, 0, 0, POSIX_FADV_RANDOM), "fadvise");
@@ -243,7 +256,7 @@ static int verity(int fd)
 static int usage(void)
 {
 	fprintf(stderr, "usage: page_hint_file states idle|dirty|mapped|locked|held FILE |\n"
-		"                      volatile | nowait|poke|scatter|verity FILE\n");
+		"                      volatile | nowait|poke|touch|scatter|verity FILE\n");
 	return 2;
 }
 
@@ -270,6 +283,8 @@ int main(int argc, char *argv[])
 		return nowait(fd, stat.st_size);
 	if (!strcmp(verb, "poke"))
 		return poke(fd, stat.st_size / PAGE);
+	if (!strcmp(verb, "touch"))
+		return touch(fd, stat.st_size / PAGE);
 	if (!strcmp(verb, "scatter"))
 		return scatter(fd, stat.st_size / PAGE);
 	if (!strcmp(verb, "verity"))

@@ -854,7 +854,7 @@ static void remember(void)
 enum { DROP_PAGES, DROP_ALL, COMPACT, SPLIT, STABLE, HOG, SYNC_ALL, SHAKES };
 
 static const char * const shake_names[] = { "drop_caches 1", "drop_caches 3", "compact_memory",
-	"split_huge_pages", "page_hint_volatile 0", "take memory", "sync" };
+	"split_huge_pages", "no page cache volatile", "take memory", "sync" };
 
 static void shake(void)
 {
@@ -888,11 +888,14 @@ static void shake(void)
 			munmap(hog, memory_size / 2);
 		} else if (deed == SYNC_ALL) {
 			syscall(__NR_sync);
+		} else if (deed == STABLE && !file_says("/proc/sys/vm/page_hint_mapped", "0")) {
+			continue;
 		} else if (!file_says(files[deed][0], files[deed][1])) {
 			continue;
 		}
 		did(shake_names[deed], 1);
 		file_says("/proc/sys/vm/page_hint_volatile", "1");
+		file_says("/proc/sys/vm/page_hint_mapped", "1");
 	}
 }
 

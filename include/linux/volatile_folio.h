@@ -23,7 +23,7 @@ DECLARE_STATIC_KEY_FALSE(volatile_folios);
 
 void __folio_make_stable(struct folio *folio);
 void __folio_free_volatile(struct folio *folio);
-bool __folio_evict_lost(struct folio *folio);
+bool __folio_evict_lost(struct folio *folio, bool fault);
 
 static inline bool folio_test_volatile(const struct folio *folio)
 {
@@ -58,6 +58,7 @@ static inline void folio_free_volatile(struct folio *folio)
 /**
  * folio_evict_lost() - Remove a folio that was lost, and those lost behind it.
  * @folio: The folio; the caller holds a reference.
+ * @fault: Whether a fault needs it, or a read.
  *
  * Readahead stops at folios that are present. It can work again once the run
  * of lost ones is no longer in the page cache.
@@ -65,17 +66,21 @@ static inline void folio_free_volatile(struct folio *folio)
  * Context: May sleep.
  * Return: True if @folio was removed, and the caller's reference dropped.
  */
-static inline bool folio_evict_lost(struct folio *folio)
+static inline bool folio_evict_lost(struct folio *folio, bool fault)
 {
 	return static_branch_unlikely(&volatile_folios) &&
-	       !folio_test_uptodate(folio) && __folio_evict_lost(folio);
+	       !folio_test_uptodate(folio) &&
+	       __folio_evict_lost(folio, fault);
 }
 
 #else /* !CONFIG_VOLATILE_FOLIOS */
 
 static inline void folio_make_stable(struct folio *folio) { }
 static inline void folio_free_volatile(struct folio *folio) { }
-static inline bool folio_evict_lost(struct folio *folio) { return false; }
+static inline bool folio_evict_lost(struct folio *folio, bool fault)
+{
+	return false;
+}
 
 #endif /* CONFIG_VOLATILE_FOLIOS */
 

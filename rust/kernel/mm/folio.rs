@@ -303,7 +303,7 @@ impl LockedFolio<'_> {
     /// Fails where it is mlocked, or held by somebody besides the caller, with one reference, and page
     /// tables: he may not be able to let a fault happen.
     #[doc(alias = "try_to_unmap")]
-    pub fn unmap(&self) -> bool {
+    pub(crate) fn unmap(&self) -> bool {
         // SAFETY: Locked, and so still in its file, by the type invariant.
         unsafe {
             if bindings::folio_ref_count(self.as_ptr())

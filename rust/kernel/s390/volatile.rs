@@ -17,6 +17,9 @@
 //!   frames stable under the lock bit `PG_arch_3`. If one was discarded the folio is not uptodate
 //!   any more, and is read again as any folio that is not. The mark goes last: without it, the
 //!   flag uptodate can be trusted.
+//! - What a process has mapped is unmapped before: its next access is a fault, and that is a
+//!   look-up. So whoever comes to the contents through page tables, by get_user_pages() or by an
+//!   access of the kernel to user space, needs nothing of this.
 //! - A mark can only go while somebody holds a reference, or when the folio is freed.
 //!
 //! So nobody who keeps to this meets a discarded frame, and a discard fault (program interruption
@@ -73,6 +76,12 @@ pub struct Stats {
     pub lost_folios: Atomic<u64>,
     /// Folios among these that were removed from their file, for readahead to work again.
     pub evicted_folios: Atomic<u64>,
+    /// How often a read found what it needs lost, and had the file read.
+    pub lost_to_reads: Atomic<u64>,
+    /// How often a fault did.
+    pub lost_to_faults: Atomic<u64>,
+    /// Taken from the page tables of processes in order to be made volatile.
+    pub unmapped: Atomic<u64>,
     /// Freed while volatile.
     pub freed: Atomic<u64>,
     /// Discard faults of the kernel.
@@ -88,6 +97,9 @@ static STATS: Stats = Stats {
     made_stable: Atomic::new(0),
     lost_folios: Atomic::new(0),
     evicted_folios: Atomic::new(0),
+    lost_to_reads: Atomic::new(0),
+    lost_to_faults: Atomic::new(0),
+    unmapped: Atomic::new(0),
     freed: Atomic::new(0),
     kernel_faults: Atomic::new(0),
     user_faults: Atomic::new(0),
@@ -111,7 +123,7 @@ pub enum Why {
     Dirty,
     /// It was never read in full.
     NotUptodate,
-    /// It is mapped into a process.
+    /// It is mapped into a process, and stays so.
     Mapped,
     /// Its file system keeps something with it that it does not release.
     Private,
@@ -130,6 +142,15 @@ impl Why {
         Self::Private,
         Self::Busy,
     ];
+}
+
+/// What becomes of the mappings of a folio that is to be volatile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mappings {
+    /// They stay, and so does the folio.
+    Keep,
+    /// It is unmapped first.
+    Unmap,
 }
 
 /// Volatile folios are on while this lives. There is at most one.
@@ -167,14 +188,25 @@ impl Session {
     /// # Errors
     ///
     /// The reason if it cannot become volatile now.
-    pub fn make_volatile(&self, folio: &LockedFolio<'_>) -> Result<(), Why> {
+    pub fn make_volatile(&self, folio: &LockedFolio<'_>, mappings: Mappings) -> Result<(), Why> {
         check(folio)?;
+        let mapped = folio.is_mapped_file();
+        if mapped && mappings == Mappings::Keep {
+            return Err(Why::Mapped);
+        }
         if folio.has(bindings::pageflags_PG_private) && !folio.release_private() {
             return Err(Why::Private);
         }
         let frames = folio.frames();
+        if mapped {
+            if !folio.unmap() {
+                return Err(Why::Mapped);
+            }
+            STATS.unmapped.fetch_add(frames.len() as u64, Relaxed);
+        }
         let frozen = Frozen::new(folio, frames.len() + 1).ok_or(Why::Busy)?;
-        // It may have become dirty by somebody who has dropped his reference since.
+        // It may have become dirty by somebody who has dropped his reference since. It is not
+        // mapped: a page table has a reference, too.
         check(folio)?;
         // SAFETY: The word of the flags, which are only changed atomically.
         unsafe { bindings::set_bit(VOLATILE as c_ulong, folio.flags_ptr()) };
@@ -248,7 +280,7 @@ impl Drop for Frozen<'_> {
     }
 }
 
-/// Checks whether a folio may become volatile, but for its references.
+/// Checks whether a folio may become volatile, but for its references and mappings.
 fn check(folio: &LockedFolio<'_>) -> Result<(), Why> {
     use bindings::{
         pageflags_PG_dirty as DIRTY, pageflags_PG_dropbehind as DROPBEHIND,
@@ -267,8 +299,7 @@ fn check(folio: &LockedFolio<'_>) -> Result<(), Why> {
         Err(Why::Dirty)
     } else if !flags.any(Flags::of([UPTODATE])) {
         Err(Why::NotUptodate)
-    // SAFETY: By the type invariant of `Folio`.
-    } else if flags.any(Flags::of([MLOCKED])) || unsafe { bindings::folio_mapped(folio.as_ptr()) } {
+    } else if flags.any(Flags::of([MLOCKED])) {
         Err(Why::Mapped)
     } else if flags.any(Flags::of([PRIVATE_2])) {
         Err(Why::Private)
@@ -379,18 +410,25 @@ pub unsafe extern "C" fn __folio_free_volatile(folio: *mut bindings::folio) {
 /// How many lost folios are removed at once. Readahead fills as many again.
 const RUN: usize = 512;
 
-/// Removes a folio that is not uptodate, and lost ones that follow it.
+/// Removes a folio that is not uptodate, and lost ones that follow it. `fault` says whether a fault
+/// needs it, or a read.
 ///
 /// # Safety
 ///
 /// The caller holds a reference, which is dropped if `true` is returned. May sleep.
 #[export]
-pub unsafe extern "C" fn __folio_evict_lost(folio: *mut bindings::folio) -> bool {
+pub unsafe extern "C" fn __folio_evict_lost(folio: *mut bindings::folio, fault: bool) -> bool {
     // SAFETY: The caller holds a reference.
     let first = unsafe { Folio::from_raw(folio) };
     let Some((mapping, mut index)) = evict(first) else {
         return false;
     };
+    let times = if fault {
+        &STATS.lost_to_faults
+    } else {
+        &STATS.lost_to_reads
+    };
+    times.fetch_add(1, Relaxed);
     for _ in 0..RUN {
         // SAFETY: The caller reads this file.
         let entry = unsafe { bindings::filemap_get_entry(mapping.as_ptr(), index) };
