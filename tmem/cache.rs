@@ -129,6 +129,7 @@ impl Cache {
         {
             totals.puts += stats.puts;
             totals.hits += stats.hits;
+            totals.misses += stats.misses;
             totals.evicted += stats.evicted;
         }
         totals

@@ -13,6 +13,10 @@
 /// How many pages must have been evicted to judge: 16 MiB.
 pub(crate) const WINDOW: u64 = 4096;
 
+/// How many, as long as the guest has asked for less than half as many: it is reading files for the
+/// first time, of which a part was put already, and nothing is known of the second.
+const PATIENCE: u64 = 4 * WINDOW;
+
 /// Pools are worth it if one page is got for so many that are evicted.
 const BOUND: u64 = 16;
 
@@ -25,6 +29,7 @@ const REST: [u64; 2] = [64, 128];
 pub(crate) struct Totals {
     pub(crate) puts: u64,
     pub(crate) hits: u64,
+    pub(crate) misses: u64,
     pub(crate) evicted: u64,
 }
 
@@ -38,6 +43,8 @@ pub(crate) struct Governor {
     puts: u64,
     /// How many pages were got since the pools were judged.
     hits: u64,
+    /// How many the guest asked for since then.
+    asked: u64,
     /// How many were evicted since then, no more each time than were put.
     evicted: u64,
     /// How many pages of page cache the guest will have reclaimed when there are pools again.
@@ -54,6 +61,7 @@ impl Governor {
             changed: false,
             puts: 0,
             hits: 0,
+            asked: 0,
             evicted: 0,
             until: 0,
             rest: REST[0],
@@ -74,13 +82,19 @@ impl Governor {
         // Less than before: a pool went.
         let puts = totals.puts.saturating_sub(self.last.puts);
         let evicted = totals.evicted.saturating_sub(self.last.evicted);
+        let hits = totals.hits.saturating_sub(self.last.hits);
         self.puts += puts;
-        self.hits += totals.hits.saturating_sub(self.last.hits);
+        self.hits += hits;
+        self.asked += hits + totals.misses.saturating_sub(self.last.misses);
         // What more is evicted makes room for others, and says nothing of the pages that are put.
         self.evicted += evicted.min(puts);
         self.changed = totals.puts != self.last.puts;
         self.last = totals;
-        if self.evicted < WINDOW {
+        let enough = match self.asked < self.evicted / 2 {
+            true => PATIENCE,
+            false => WINDOW,
+        };
+        if self.evicted < enough {
             return false;
         }
         let worth = self.hits.saturating_mul(BOUND) >= self.evicted;
@@ -90,7 +104,7 @@ impl Governor {
             self.until = reclaimed.saturating_add(self.puts.saturating_mul(self.rest));
             self.rest = REST[1];
         }
-        (self.puts, self.hits, self.evicted) = (0, 0, 0);
+        (self.puts, self.hits, self.asked, self.evicted) = (0, 0, 0, 0);
         !worth
     }
 
@@ -115,11 +129,12 @@ impl Governor {
 mod tests {
     use super::*;
 
-    /// As many were put as were evicted.
+    /// As many were put, and asked for in vain, as were evicted.
     fn totals(hits: u64, evicted: u64) -> Totals {
         Totals {
             puts: evicted,
             hits,
+            misses: evicted,
             evicted,
         }
     }
@@ -148,6 +163,7 @@ mod tests {
         let put = |puts, evicted| Totals {
             puts,
             hits: 0,
+            misses: evicted,
             evicted,
         };
         assert!(!governor.judge(0, put(WINDOW * 4, 0)));
@@ -161,11 +177,30 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_asked_for_has_more_time() {
+        let mut governor = Governor::new();
+        let first = |evicted| Totals {
+            misses: evicted / 4,
+            ..totals(0, evicted)
+        };
+        assert!(!governor.judge(0, first(PATIENCE - 1)));
+        assert!(governor.judge(0, first(PATIENCE)));
+        // The second reading shows what they are worth.
+        let mut governor = Governor::new();
+        assert!(!governor.judge(0, first(PATIENCE - 1)));
+        assert!(!governor.judge(0, totals(PATIENCE / BOUND, PATIENCE - 1)));
+        let mut governor = Governor::new();
+        assert!(!governor.judge(0, first(PATIENCE - 1)));
+        assert!(governor.judge(0, totals(0, PATIENCE - 1)));
+    }
+
+    #[test]
     fn what_fills_the_pools_counts() {
         let mut governor = Governor::new();
         let put = |puts, evicted| Totals {
             puts,
             hits: 0,
+            misses: evicted,
             evicted,
         };
         assert!(!governor.judge(0, put(WINDOW * 8, 0)));
