@@ -37,7 +37,7 @@ static inline bool folio_test_volatile(const struct folio *folio)
  *
  * Clears the uptodate flag if the content is gone already.
  *
- * Context: Any but hard interrupts.
+ * Context: Any.
  */
 static inline void folio_make_stable(struct folio *folio)
 {

@@ -218,7 +218,8 @@ impl Folio {
         self.mark_idle()
     }
 
-    /// Whether the folio is page cache that is mapped into a process.
+    /// Whether the folio is page cache, or memory that a process has given up (`MADV_FREE`), and is
+    /// mapped into a process.
     pub fn is_mapped_file(&self) -> bool {
         // SAFETY: By the type invariant.
         let mapped = unsafe { bindings::folio_mapped(self.as_ptr()) };
@@ -297,22 +298,26 @@ impl LockedFolio<'_> {
         unsafe { bindings::filemap_release_folio(self.as_ptr(), 0) }
     }
 
-    /// Removes the folio, which is page cache, from all page tables: the next access of a process is
-    /// a fault, which finds it in its file. Returns whether no page table has it any more. May sleep.
-    ///
-    /// Fails where it is mlocked, or held by somebody besides the caller, with one reference, and page
-    /// tables: he may not be able to let a fault happen.
+    /// Removes the folio, which is page cache, from all page tables: the next access of a process
+    /// is a fault, which finds it in its file. Returns whether no page table has it any more: that
+    /// fails where it is mlocked. May sleep.
     #[doc(alias = "try_to_unmap")]
     pub(crate) fn unmap(&self) -> bool {
+        let how = bindings::ttu_flags_TTU_SPLIT_HUGE_PMD | bindings::ttu_flags_TTU_SYNC;
         // SAFETY: Locked, and so still in its file, by the type invariant.
         unsafe {
-            if bindings::folio_ref_count(self.as_ptr())
-                != bindings::folio_expected_ref_count(self.as_ptr()) + 1
-            {
-                return false;
-            }
-            bindings::try_to_unmap(self.as_ptr(), bindings::ttu_flags_TTU_SPLIT_HUGE_PMD);
+            bindings::try_to_unmap(self.as_ptr(), how);
             !bindings::folio_mapped(self.as_ptr())
+        }
+    }
+
+    /// Whether somebody holds the folio besides the caller, with one reference, page tables, page
+    /// cache and file system.
+    pub(crate) fn is_held(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe {
+            bindings::folio_ref_count(self.as_ptr())
+                != bindings::folio_expected_ref_count(self.as_ptr()) + 1
         }
     }
 

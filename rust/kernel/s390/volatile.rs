@@ -29,6 +29,10 @@
 
 use crate::{
     bindings,
+    interrupt::{
+        local_interrupt_disable,
+        LocalInterruptDisabled, //
+    },
     macros::export,
     mm::{
         self,
@@ -194,15 +198,20 @@ impl Session {
         if mapped && mappings == Mappings::Keep {
             return Err(Why::Mapped);
         }
-        if folio.has(bindings::pageflags_PG_private) && !folio.release_private() {
-            return Err(Why::Private);
-        }
         let frames = folio.frames();
         if mapped {
             if !folio.unmap() {
                 return Err(Why::Mapped);
             }
             STATS.unmapped.fetch_add(frames.len() as u64, Relaxed);
+        }
+        // Whoever holds it may be about to write to it, as a device for direct I/O: it must keep
+        // what its file system needs then. Now that it is unmapped nobody can come to that.
+        if folio.is_held() {
+            return Err(Why::Busy);
+        }
+        if folio.has(bindings::pageflags_PG_private) && !folio.release_private() {
+            return Err(Why::Private);
         }
         let frozen = Frozen::new(folio, frames.len() + 1).ok_or(Why::Busy)?;
         // It may have become dirty by somebody who has dropped his reference since. It is not
@@ -247,36 +256,33 @@ impl Drop for Session {
 
 /// The reference count of a folio is frozen: nobody can take a reference.
 ///
-/// Look-ups spin until they can, with preemption disabled, so it is disabled here, too: they must
-/// not keep this from going on.
+/// Look-ups spin until they can, with preemption disabled and in interrupts, too, so these are
+/// disabled here: they must not keep this from going on.
 struct Frozen<'a> {
     folio: &'a Folio,
     references: c_int,
+    _off: LocalInterruptDisabled,
 }
 
 impl<'a> Frozen<'a> {
     /// Freezes it if it is exactly that: without the caller's, those of the page cache.
     fn new(folio: &'a LockedFolio<'_>, references: usize) -> Option<Self> {
         let references = references.try_into().ok()?;
-        // SAFETY: Enabled again below, or by `drop`.
-        unsafe { bindings::preempt_disable() };
+        let off = local_interrupt_disable();
         // SAFETY: By the type invariant of `Folio`.
-        if unsafe { bindings::folio_ref_freeze(folio.as_ptr(), references) } {
-            return Some(Self { folio, references });
-        }
-        // SAFETY: Disabled above.
-        unsafe { bindings::preempt_enable() };
-        None
+        let frozen = unsafe { bindings::folio_ref_freeze(folio.as_ptr(), references) };
+        frozen.then(|| Self {
+            folio,
+            references,
+            _off: off,
+        })
     }
 }
 
 impl Drop for Frozen<'_> {
     fn drop(&mut self) {
-        // SAFETY: The count was frozen by `new`, and preemption disabled.
-        unsafe {
-            bindings::folio_ref_unfreeze(self.folio.as_ptr(), self.references);
-            bindings::preempt_enable();
-        }
+        // SAFETY: The count was frozen by `new`.
+        unsafe { bindings::folio_ref_unfreeze(self.folio.as_ptr(), self.references) };
     }
 }
 
@@ -337,6 +343,8 @@ fn make_stable(folio: &Folio) {
     // There can be no volatile folio without ESSA.
     let Some(essa) = Essa::get() else { return };
     let flags = folio.flags_ptr();
+    // Look-ups in interrupts come here, too, such as those of build IDs by perf.
+    let _off = local_interrupt_disable();
     // SAFETY: A bit that only this function uses, in the word of the flags of a folio that is held.
     unsafe { bindings::bit_spin_lock(STATE_LOCK as c_int, flags) };
     if folio.has(VOLATILE) {
@@ -373,7 +381,7 @@ fn make_stable(folio: &Folio) {
 ///
 /// # Safety
 ///
-/// The caller holds a reference. Not in a hard interrupt.
+/// The caller holds a reference. Any context.
 #[export]
 pub unsafe extern "C" fn __folio_make_stable(folio: *mut bindings::folio) {
     // SAFETY: The caller holds a reference.
