@@ -58,12 +58,18 @@ pub fn demand(wanted: u64, guests: &[ByAge]) -> Vec<ByAge> {
     quotas
 }
 
-/// The frames of ephemeral pages of transcendent memory, among pages of guests: only what nobody has used for as long as
-/// ages can tell leaves before them.
+/// The age of all ephemeral pages of transcendent memory.
+///
+/// A frame holds two of them, compressed, and each may cost its guest a disk read; of the pages of guests, one page-in
+/// brings back a block. So what guests leave alone for a moment leaves before.
+const EPHEMERAL: usize = 2;
+
+/// The frames of ephemeral pages of transcendent memory, among pages of guests: what nobody has used for longer than
+/// [`EPHEMERAL`] leaves before them.
 #[must_use]
 pub fn ephemeral_by_age(frames: u64) -> ByAge {
     let mut ages = ByAge::default();
-    ages[AGES - 2] = frames;
+    ages[EPHEMERAL] = frames;
     ages
 }
 
@@ -82,7 +88,7 @@ mod tests {
     fn what_nobody_uses_leaves_before_ephemeral_pages() {
         let there = [
             ephemeral_by_age(50),
-            with(&[(AGES - 1, 30), (AGES - 3, 40)]),
+            with(&[(EPHEMERAL + 1, 30), (EPHEMERAL - 1, 40)]),
         ];
         let taken = |wanted| -> Vec<u64> {
             let quotas = demand(wanted, &there);
