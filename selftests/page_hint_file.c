@@ -50,12 +50,7 @@ static void fail(const char *what)
 	exit(1);
 }
 
-static long must(long result, const char *what)
-{
-	if (result < 0)
-		fail(what);
-	return result;
-}
+#include "must.h"
 
 static uint64_t number_at(int fd, uint64_t index)
 {

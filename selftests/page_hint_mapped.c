@@ -30,10 +30,11 @@
 #include <linux/mman.h>
 #include <linux/ptrace.h>
 #include <linux/uio.h>
+#include "cells.h"
 
 #define PAGE 4096UL
 #define WORDS (PAGE / sizeof(uint64_t))
-#define CELLS (PAGE / 512)
+#define CELLS (PAGE / CELL)
 #define MOST 1024	/* pages of a file */
 #define A_TIME 16	/* pages that go through a pipe at once */
 
@@ -48,18 +49,11 @@ static void fail(const char *what)
 	exit(1);
 }
 
-static long must(long result, const char *what)
-{
-	if (result < 0)
-		fail(what);
-	return result;
-}
+#include "must.h"
 
 static uint64_t word(size_t page, size_t i)
 {
-	uint64_t stamp = page * CELLS + i / 64 + 1;
-
-	return (stamp << 6 | i % 64) * 0x9e3779b97f4a7c15ULL;
+	return cell_word(page * CELLS + i / 64 + 1, i % 64);
 }
 
 /* From the word `first` of a page on, since one may have been changed. */

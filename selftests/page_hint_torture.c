@@ -44,9 +44,9 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/mman.h>
+#include "cells.h"
 
 #define PAGE 4096UL
-#define CELL 512UL
 #define CELLS_A_PAGE (PAGE / CELL)
 #define WORDS (CELL / sizeof(uint64_t))
 #define FILES 5			/* of each worker */
@@ -220,18 +220,13 @@ static unsigned int in_turn(unsigned int *turn, unsigned int kinds)
 
 /* --- cells ------------------------------------------------------------------- */
 
-static uint64_t word(uint32_t stamp, unsigned int i)
-{
-	return stamp ? ((uint64_t)stamp << 6 | i) * 0x9e3779b97f4a7c15ULL : 0;
-}
-
 static void fill(void *cells, const uint32_t *stamps, unsigned int n)
 {
 	uint64_t *at = cells;
 
 	for (; n; n--, stamps++)
 		for (unsigned int i = 0; i < WORDS; i++)
-			*at++ = word(*stamps, i);
+			*at++ = cell_word(*stamps, i);
 }
 
 /* The first cell that is not what its stamp says, or n. */
@@ -241,12 +236,12 @@ static unsigned int differs(const void *cells, const uint32_t *stamps, unsigned 
 
 	for (unsigned int cell = 0; cell < n; cell++)
 		for (unsigned int i = 0; i < WORDS; i++)
-			if (*at++ != word(stamps[cell], i))
+			if (*at++ != cell_word(stamps[cell], i))
 				return cell;
 	return n;
 }
 
-/* The inverse of word(stamp, 0). */
+/* The inverse of cell_word(stamp, 0). */
 static uint32_t stamp_of(const void *cell)
 {
 	return *(const uint64_t *)cell * 0xf1de83e19937733dULL >> 6;

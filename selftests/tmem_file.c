@@ -68,12 +68,7 @@ static void fail(const char *what)
 	exit(100);
 }
 
-static long must(long result, const char *what)
-{
-	if (result < 0)
-		fail(what);
-	return result;
-}
+#include "must.h"
 
 static void all(long done, size_t size, const char *what)
 {

@@ -34,12 +34,7 @@ static void fail(const char *what)
 	exit(1);
 }
 
-static long must(long result, const char *what)
-{
-	if (result < 0)
-		fail(what);
-	return result;
-}
+#include "must.h"
 
 /* Whether none of it is in memory, not even in the swap cache. */
 static bool gone(void)
