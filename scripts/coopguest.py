@@ -375,8 +375,12 @@ class Guest:
 
     def disk_stat(self, device):
         """What a disk of the guest has done since the boot."""
-        fields = list(map(int, self.run(f"cat /sys/block/{device.removeprefix('/dev/')}/stat").split()))
-        return DiskStat(fields[0], fields[2], fields[4], fields[6])
+        return self.disk_stats(device.removeprefix("/dev/"))
+
+    def disk_stats(self, disks="vd*"):
+        """What all disks of the guest have done together since the boot."""
+        rows = [list(map(int, line.split())) for line in self.run(f"cat /sys/block/{disks}/stat").splitlines()]
+        return DiskStat(*(sum(row[at] for row in rows) for at in (0, 2, 4, 6)))
 
     def sysctl(self, name, value=None):
         """Reads or writes one of the files in /proc/sys/vm."""
