@@ -116,19 +116,22 @@ impl Sweeper {
 
     /// Changes the tunables, and begins a new sweep at once.
     pub(crate) fn tune(&self, change: impl FnOnce(&mut Tunables)) {
-        let mut state = self.state.lock();
-        change(&mut state.tunables);
-        state.changed = true;
-        self.changed.notify_all();
+        self.change(|state| change(&mut state.tunables));
     }
 
     /// Switches a class on or off. Both are looked at anew.
     pub(crate) fn switch(&self, class: Class, on: bool) {
+        self.change(|state| {
+            state.tunables.volatile[class] = on;
+            for class in Class::ALL {
+                state.watches[class] = Watch::new(self.age(), requests(class, &state.tunables));
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock();
-        state.tunables.volatile[class] = on;
-        for class in Class::ALL {
-            state.watches[class] = Watch::new(self.age(), requests(class, &state.tunables));
-        }
+        change(&mut state);
         state.changed = true;
         self.changed.notify_all();
     }

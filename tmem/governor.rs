@@ -90,9 +90,10 @@ impl Governor {
         self.evicted += evicted.min(puts);
         self.changed = totals.puts != self.last.puts;
         self.last = totals;
-        let enough = match self.asked < self.evicted / 2 {
-            true => PATIENCE,
-            false => WINDOW,
+        let enough = if self.asked < self.evicted / 2 {
+            PATIENCE
+        } else {
+            WINDOW
         };
         if self.evicted < enough {
             return false;

@@ -62,16 +62,6 @@ __rust_helper void rust_helper_folio_ref_unfreeze(struct folio *folio, int count
 	folio_ref_unfreeze(folio, count);
 }
 
-__rust_helper void rust_helper_preempt_disable(void)
-{
-	preempt_disable();
-}
-
-__rust_helper void rust_helper_preempt_enable(void)
-{
-	preempt_enable();
-}
-
 __rust_helper bool rust_helper_folio_trylock(struct folio *folio)
 {
 	return folio_trylock(folio);
